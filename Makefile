@@ -1,0 +1,46 @@
+# The template's own commands. The generated project has a Makefile of its own.
+PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) -c pass 2>/dev/null && echo $(name))))
+TOOLS := .venv/bin
+DEMO := demo/handwritten-digits
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint format lock clean
+
+help: ## Show what there is to make
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.installed $(DEMO) ## Generate a project into demo/ and train in it
+	@$(MAKE) --no-print-directory -C $(DEMO) train
+
+$(DEMO):
+	@$(TOOLS)/cookiecutter . --no-input --output-dir demo
+
+test: lint ## Run all tests: generate, train once, containers (some minutes)
+	@$(TOOLS)/python -m pytest $(ARGS)
+
+quick: lint ## Run the tests that only generate (seconds)
+	@$(TOOLS)/python -m pytest -m "not project and not container" $(ARGS)
+
+lint: .venv/.installed ## Check style and types of the template's own Python and shell
+	@$(TOOLS)/ruff check --config pyproject.toml
+	@$(TOOLS)/ruff format --check --config pyproject.toml
+	@$(TOOLS)/mypy
+	@$(TOOLS)/shellcheck --exclude=SC1091 .ci/run "{{cookiecutter.project_slug}}"/requirements/*.sh
+
+format: .venv/.installed ## Mend the style
+	@$(TOOLS)/ruff check --fix --config pyproject.toml
+	@$(TOOLS)/ruff format --config pyproject.toml
+
+lock: .venv/.installed ## Pin the newest tools, with hashes
+	@$(TOOLS)/pip install --quiet --require-hashes -r "{{cookiecutter.project_slug}}/requirements/uv.txt"
+	@$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--upgrade requirements.in --output-file requirements.txt
+
+clean: ## Remove the tools and demo/
+	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.installed: requirements.txt
+	@[ -n "$(PYTHON)" ] || { echo "error: Python 3.11 or newer was not found: install it, then run make again." >&2; exit 2; }
+	@$(PYTHON) -m venv --clear .venv
+	@$(TOOLS)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@

@@ -1,0 +1,67 @@
+"""What Jinja must know to write free text into TOML, YAML, JSON and CFF files (loaded by cookiecutter.json)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cookiecutter.exceptions import FailedHookException
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+from answer_rules import refusal
+
+DEFAULTS = json.loads((Path(__file__).parent / "cookiecutter.json").read_text(encoding="utf-8")).values()
+
+
+def quoted(text: str) -> str:
+    """Write `text` as a double-quoted string that TOML, YAML, JSON and Python all read back unchanged.
+
+    Characters beyond ASCII stay as they are: JSON's `\\ud83d\\ude00` for an emoji is an error in TOML and YAML.
+    """
+    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def one_line(text: str) -> str:
+    """Write `text` so that Markdown shows it as typed: no heading, HTML tag, link or emphasis comes out of it."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in str(text))
+
+
+def hex_json(value: Any) -> str:
+    """Write a value so that it can stand in a hook's string literal, whatever characters it holds."""
+    return json.dumps(value).encode().hex()
+
+
+def checked(answers: Mapping[str, Any]) -> str:
+    """Refuse answers that cannot work while nothing has been written yet.
+
+    The hook before generation would be too late: cookiecutter has made the folder by then (of a slug with a slash it
+    removes only the last part again), and it prints a traceback under the hook's sentence.
+    """
+    sentence = refusal(answers)
+    if sentence:
+        raise FailedHookException(f"{sentence} Nothing was generated.")
+    return "yes"
+
+
+class Answers(Extension):
+    """Adds the functions above, and takes answers given on the command line literally."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        filters = (quoted, one_line, hex_json, refusal, checked)
+        environment.filters.update({function.__name__: function for function in filters})
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Keep cookiecutter from evaluating `{{ }}` in an answer such as `description='f{{x}}'`.
+
+        A source with a name is a file. Of those without, only the defaults in cookiecutter.json, the hooks and the
+        paths of the template are meant to be rendered.
+        """
+        is_path = "{{cookiecutter." in source
+        is_hook = source.startswith('"""')
+        if name is None and source not in DEFAULTS and not is_path and not is_hook:
+            return "{% raw %}" + source + "{% endraw %}"
+        return source

@@ -1,0 +1,124 @@
+"""The real container: built, run by Compose, its results and its token looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .baking import bake
+from .conftest import Project
+
+pytestmark = pytest.mark.container
+
+USER = 1234  # neither root nor the image's default
+TOKEN = "a-token-of-this-test"
+
+
+def require_docker() -> None:
+    """Skip without a Docker engine, but fail where it must be there."""
+    found = shutil.which("docker") and subprocess.run(["docker", "compose", "ls"], capture_output=True).returncode == 0
+    if not found and os.environ.get("REQUIRE_DOCKER"):
+        pytest.fail("REQUIRE_DOCKER is set, but no Docker engine with Compose v2 answers")
+    if not found:
+        pytest.skip("no Docker engine with Compose v2 answers")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, int]]:
+    """Generate a project for another user, and bring it up: trained, and JupyterLab served at a free port."""
+    require_docker()
+    project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": "in-a-container"}).project)
+    user = USER if os.getuid() == 0 else os.getuid()
+    if os.getuid() == 0:
+        project.run("chown", "--recursive", f"{user}:{user}", ".")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = f"HOST_UID={user}\nHOST_GID={user}\nJUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\n"
+    (project.path / ".env").write_text(env)
+    try:
+        project.run("docker", "compose", "up", "--detach", "--build")
+        yield project, port
+    finally:
+        project.run("docker", "compose", "logs", "--no-color")
+        project.run("docker", "compose", "down", "--timeout", "1", "--rmi", "local", "--volumes")
+
+
+def get(port: int, path: str) -> int:
+    """Ask JupyterLab, which takes a moment to start; return the status of its answer."""
+    for _ in range(60):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError("JupyterLab did not answer within half a minute")
+
+
+def test_it_trains_into_the_folder(served: tuple[Project, int]) -> None:
+    project, _ = served
+    metrics = json.loads((project.path / "models/main/metrics.json").read_text())
+    assert metrics["test/accuracy"] >= 0.97
+    assert "test/accuracy" in project.run("docker", "compose", "logs", "--no-color", "train")
+
+
+def test_the_results_belong_to_the_caller(served: tuple[Project, int]) -> None:
+    project, _ = served
+    owner = project.path.stat().st_uid
+    strangers = [path for path in project.path.rglob("*") if path.lstat().st_uid != owner]
+    assert strangers == []
+
+
+def test_no_process_is_root(served: tuple[Project, int]) -> None:
+    project, _ = served
+    users = project.run("docker", "compose", "exec", "-T", "lab", "sh", "-c", "stat -c %u /proc/[0-9]*").split()
+    assert users and "0" not in users
+    image = project.run("docker", "image", "inspect", "--format", "{{.Config.User}}", "in-a-container")
+    assert image.strip() == "1000:1000"
+
+
+def test_jupyterlab_answers_with_the_token_only_and_on_this_computer_only(served: tuple[Project, int]) -> None:
+    project, port = served
+    assert get(port, f"/api/contents?token={TOKEN}") == 200
+    assert get(port, f"/lab?token={TOKEN}") == 200
+    assert get(port, "/api/contents") == 403
+    assert get(port, "/api/contents?token=wrong") == 403
+    assert re.search(rf"http://127\.0\.0\.1:{port}/lab\?token=", project.run("docker", "compose", "logs", "lab"))
+    published = project.run("docker", "compose", "port", "lab", "8888")
+    assert published.strip() == f"127.0.0.1:{port}"
+
+
+def test_the_weights_are_those_of_the_host(served: tuple[Project, int], project: Project) -> None:
+    def weights(folder: Path) -> set[str]:
+        records = folder.glob("models/cnn-lr=0.002-seed=0-*/record.json")
+        return {json.loads(record.read_text())["outputs"]["weights"] for record in records}
+
+    inside, outside = weights(served[0].path), weights(project.path)
+    assert inside and inside <= outside
+
+
+def test_a_folder_of_another_user_is_named(served: tuple[Project, int]) -> None:
+    project, _ = served
+    output = project.run("docker", "compose", "run", "--rm", "--no-deps", "--user", "4321:4321", "train", status=2)
+    assert "not writable for user 4321" in output and "make up" in output
+
+
+def test_the_devcontainer_waits_for_its_editor(served: tuple[Project, int]) -> None:
+    project, _ = served
+    files = ("-f", "compose.yaml", "-f", ".devcontainer/compose.yaml")
+    lab = json.loads(project.run("docker", "compose", *files, "config", "--format", "json"))["services"]["lab"]
+    assert lab["command"] == ["sleep", "infinity"]
+    assert not lab.get("depends_on") and not lab.get("ports")

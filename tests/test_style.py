@@ -1,0 +1,74 @@
+"""Rules of the repository that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .baking import SOURCE, TEMPLATE
+
+MOST_LINES = 250
+
+
+def tracked() -> list[Path]:
+    """List the files that Git would commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TEMPLATE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [TEMPLATE / name for name in listed.stdout.split("\0") if name and (TEMPLATE / name).is_file()]
+
+
+def too_long(path: Path) -> bool:
+    return len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES
+
+
+def unpinned(workflow: str) -> list[str]:
+    """List the actions of a workflow that are not pinned by the hash of a commit, with its version beside it."""
+    uses = re.findall(r"uses: *(.+)", workflow)
+    return [action for action in uses if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action)]
+
+
+def test_no_file_is_long() -> None:
+    files = [path for path in tracked() if path.suffix != ".txt" or path.parent.name == "tests"]  # no locks
+    assert len(files) > 80
+    assert [path for path in files if too_long(path)] == []
+    assert too_long(SOURCE / "requirements/main.txt")  # the check can fail
+
+
+def test_python_of_the_generated_project_imports_relatively_and_holds_no_jinja() -> None:
+    for path in (SOURCE / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "cookiecutter" not in text, path
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        absolute = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        absolute |= {
+            (node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+        }
+        assert not absolute & {"src", "config", "errors", "repro", "handwritten_digits"}, path
+    for path in (SOURCE / "tests").rglob("*.py"):
+        assert "cookiecutter" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize("folder", [TEMPLATE, SOURCE], ids=["template", "project"])
+def test_actions_are_pinned_and_permissions_are_least(folder: Path) -> None:
+    workflow = (folder / ".github/workflows/ci.yml").read_text()
+    assert re.search(r"uses:", workflow) and unpinned(workflow) == []
+    assert re.search(r"^permissions:\n  contents: read$", workflow, re.MULTILINE)
+    assert unpinned("uses: actions/checkout@v7") == ["actions/checkout@v7"]  # the check can fail
+
+
+def test_readme_names_only_commands_that_exist() -> None:
+    for folder in (TEMPLATE, SOURCE):
+        targets = set(re.findall(r"^([a-z.]+):.*##", (folder / "Makefile").read_text(), re.MULTILINE))
+        named = set(re.findall(r"`make ([a-z]+)", (folder / "README.md").read_text()))
+        if folder == TEMPLATE:
+            targets |= set(re.findall(r"^([a-z.]+):.*##", (SOURCE / "Makefile").read_text(), re.MULTILINE))
+        assert named and named <= targets, named - targets

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Pins the newest versions that pyproject.toml allows, with the hash of every file, for every system, and without the
+# address of any index. PyTorch, and what only one of its builds needs, has locks of its own: for CPUs, for NVIDIA GPUs.
+set -eu
+cd "$(dirname "$0")/.."
+VENV=${VENV:-.venv}
+version=$(cat .python-version)
+torch=$(sed -n 's/^ *"torch==\([0-9.]*\)",$/\1/p' pyproject.toml)
+uv=$(command -v uv || true)
+if [ -z "$uv" ]; then
+    sh requirements/install.sh
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+    uv=$VENV/bin/uv
+fi
+. requirements/torch-source.sh
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+compile() { # compile LOCK ARGUMENTS...: writes the lock when all went well
+    lock=$1
+    shift
+    "$uv" pip compile --quiet --universal --python-version "$version" --generate-hashes --no-header --no-annotate \
+        --upgrade "$@" >"$work/$lock"
+    echo "requirements/$lock: $(grep -c == "$work/$lock") packages"
+}
+
+echo "torch==$torch+cpu" >"$work/override"
+printf '%s!=2.6.2,!=2.6.3\n' lightning pytorch-lightning >"$work/malicious"
+compile main.txt pyproject.toml -c "$work/malicious" --extra dev --override "$work/override" --no-emit-package torch
+# what main.txt holds need not stand in the others
+rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
+# shellcheck disable=SC2086
+{
+    printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" | compile torch-cpu.txt - $rest
+    (unset UV_FIND_LINKS UV_TORCH_BACKEND && echo "torch==$torch" | compile torch-cuda.txt - $rest)
+    for extra in tensorboard mlflow wandb; do
+        compile $extra.txt pyproject.toml --extra $extra --override "$work/override" --no-emit-package torch $rest
+    done
+    echo setuptools | compile build.txt - -c "$work/main.txt"
+    echo uv | compile uv.txt -
+}
+mv "$work"/*.txt requirements/

@@ -1,0 +1,123 @@
+"""What every command has in common: the project's folder, Hydra's habits, and one sentence for a user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from .config import CONFIGS, ROOT, compose, quote
+from .errors import UserError
+from .usage import usage
+
+USER_MISTAKE = 2  # exit status
+CHANGEABLE = ("force=", "publish=", "data.module.num_workers=", "trainer.enable_progress_bar=")  # in a saved config
+
+
+def run_command(task: Callable[[DictConfig], Any]) -> None:
+    """Run `task` with the configuration that Hydra composes from the command line.
+
+    It starts from configs/train.yaml, or from a run's own config.yaml where one is named. In that, everything is
+    written out, so a change would not reach what was derived from it: such a run is repeated as it is.
+    The working directory becomes the project's folder, so that a relative path means the same from everywhere.
+    """
+    spec = sys.modules["__main__"].__spec__
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(usage(spec.name if spec else "train"))
+        return
+    start = CONFIGS / "train.yaml"
+    saved = [argument for argument in sys.argv[1:] if argument.endswith("/config.yaml")]
+    if saved:
+        start = Path(saved[0]).resolve()
+        if not start.exists():
+            fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under models/.")
+        sys.argv.remove(saved[0])
+        changes = [word for word in sys.argv[1:] if not word.startswith(("-", *CHANGEABLE))]
+        if changes:
+            fail(f"{saved[0]} is run as it is, without {changes[0]!r}: leave one of the two out.")
+        sys.argv += [f"hydra.searchpath=[{quote(f'file://{CONFIGS}')}]", "+hydra=project"]
+    os.chdir(ROOT)
+    from hydra import main as hydra_decorator
+    from hydra.errors import HydraException
+
+    show_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes its errors on to us
+
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except (UserError, OmegaConfBaseException) as error:
+            if show_traceback:
+                raise
+            fail(str(error) if isinstance(error, UserError) else explain(error))
+
+    try:
+        hydra_decorator(version_base="1.3", config_path=str(start.parent), config_name=start.stem)(guarded)()
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        if show_traceback:
+            raise
+        fail(explain(error))
+
+
+def run_with_arguments(task: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Run `task` with arguments of the usual kind, for commands that are no training and need no settings."""
+    package = __name__.rpartition(".")[0]
+    parser.prog = parser.prog.replace("<package>", package)
+    try:
+        task(parser.parse_args())
+    except UserError as error:
+        fail(str(error))
+
+
+def fail(sentence: str) -> NoReturn:
+    """Print one sentence and leave with the exit status of a user's mistake."""
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(USER_MISTAKE)
+
+
+def explain(error: Exception) -> str:
+    """Turn one of Hydra's multi-line errors into a sentence that names the mend."""
+    text = str(error)
+    if override := getattr(error, "override", None):
+        reason = text.splitlines()[0]
+        return f"{override!r} is not of the form key=value ({reason}): write no blanks, or put the value in quotes."
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]} names several values: for one run each, write -m {match[1]}."
+    if isinstance(error, YAMLError):
+        return f"a file in configs/ is not YAML ({' '.join(text.split())}): mend that line."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        return f"there is no setting {key!r}{suggestion(key)}; to add one that an object takes, write +{key}=<value>."
+    if match := re.search(r"Could not find '([^']+)'\n+Available options in '([^']+)':\n(.*?)\nConfig", text, re.S):
+        option, group = match[1].rsplit("/", 1)[-1], match[2]
+        return f"{group}={option}: there is no such option; choose from {', '.join(match[3].split())}."
+    first = " ".join(text.split("\n\n")[0].split())
+    return f"{first.rstrip('.')}: see `--help` for what can be set."
+
+
+def suggestion(key: str) -> str:
+    """Find the settings that look most like a misspelt key, `model.optimiser.lr` for example."""
+    names: list[str] = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for name in node:
+            names.append(f"{prefix}{name!s}")
+            child = node._get_node(name)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+                walk(child, f"{prefix}{name!s}.")
+
+    walk(compose(), "")
+    close = (
+        difflib.get_close_matches(key, names, n=1)
+        or [name for name in names if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
+    )
+    return f" (did you mean {close[0]!r}?)" if close else ""

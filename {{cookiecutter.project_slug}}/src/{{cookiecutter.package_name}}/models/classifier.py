@@ -1,0 +1,85 @@
+"""How a network learns to classify: loss, metrics, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Classifier(pl.LightningModule):
+    """Trains `network` with the cross-entropy loss.
+
+    Args:
+        network: float32 (B, 1, side, side) → float32 (B, num_classes).
+        num_classes: number of labels.
+        optimizer: called with the parameters.
+        scheduler: called with the optimiser, stepped once an epoch; None for a constant learning rate.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.loss = nn.CrossEntropyLoss()
+        self.train_loss = MeanMetric()
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        scores = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+                "f1": MulticlassF1Score(num_classes, average="macro"),
+            }
+        )
+        self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Score images: float32 (B, 1, side, side) → float32 (B, num_classes), not normalised."""
+        scores: torch.Tensor = self.network(images)
+        return scores
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return the batch's mean loss, to be minimised."""
+        images, labels = batch
+        loss: torch.Tensor = self.loss(self(images), labels)
+        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count this batch into the validation metrics."""
+        self._score(batch, self.val_loss, self.val_scores, "val/loss")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count this batch into the test metrics."""
+        self._score(batch, self.test_loss, self.test_scores, "test/loss")
+
+    def _score(self, batch: Batch, loss: MeanMetric, scores: MetricCollection, loss_name: str) -> None:
+        images, labels = batch
+        outputs = self(images)
+        loss.update(self.loss(outputs, labels), weight=len(labels))
+        scores.update(outputs, labels)
+        self.log(loss_name, loss, prog_bar=loss_name == "val/loss")
+        self.log_dict(scores, prog_bar=loss_name == "val/loss")
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser and, where there is one, the schedule of its learning rate."""
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}

@@ -1,0 +1,26 @@
+"""Fingerprints of what a run reads: files, folders and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's whole content; hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Hash each file, named by its path relative to `folder`, with / on every system, sorted."""
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(paths)}
+
+
+def json_sha256(value: Any) -> str:
+    """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Fetch once, prepare once, train once; all tests look at the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from .project import compose, module
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that stands in for the project's, with the data in it."""
+    root = tmp_path_factory.mktemp("work space")
+    cfg = compose([f'paths.root="{root}"'])
+    module("data.fetch").fetch(cfg)
+    module("data.prepare").prepare(cfg)
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings(workspace: Path) -> Compose:
+    """Return a function that composes a run of two steps in the workspace."""
+
+    few = ["debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0"]
+
+    def make(*overrides: str) -> DictConfig:
+        return compose([f'paths.root="{workspace}"', *few, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(settings: Compose) -> Path:
+    """Train two steps and return the run's directory."""
+    cfg = settings()
+    module("train").train(cfg)
+    (run,) = Path(cfg.paths.models).glob("debug-fast-cnn-seed=0-*")
+    return run

@@ -1,0 +1,78 @@
+"""The configuration composes in every combination, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from .project import ROOT, UserError, compose, module
+
+GROUPS = ("data", "model", "trainer", "callbacks", "logger", "determinism", "experiment", "debug")
+OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "configs" / group).glob("*.yaml"))]
+
+
+def test_defaults_are_deterministic() -> None:
+    cfg = compose()
+    assert cfg.seed == 0
+    assert cfg.trainer.deterministic is True
+    assert cfg.determinism.threads == 1
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_passes_the_check(option: str) -> None:
+    cfg = compose([option])
+    cfg.paths.run = "run"
+    OmegaConf.resolve(cfg)
+    module("config").check(cfg)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=-1",
+        "seed=null",
+        "seed=1.5",
+        "seed=one",
+        "trainer.max_epochs=-1",
+        "trainer.max_epochs=0",
+        "trainer.max_epochs=many",
+        "trainer.max_epochs=[1,2]",
+        "model.optimizer.lr=fast",
+        "model.optimizer.lr=0",
+        "data.module.batch_size=0",
+        "data.module.num_workers=true",
+        "data.split.test=1.5",
+        "model.network.dropout=1",
+        "determinism.threads=0",
+        "force=1",
+    ],
+)
+def test_a_value_that_cannot_work_is_named(override: str) -> None:
+    key = override.split("=")[0]
+    with pytest.raises(UserError, match=rf"^{key} is .* must be "):
+        module("config").check(compose([override]))
+
+
+def test_a_class_that_is_not_named_is_asked_for() -> None:
+    cfg = compose(["~data.module._target_"])
+    with pytest.raises(UserError, match=r"data\.module have no _target_"):
+        module("build").build(cfg, "data.module")
+
+
+def test_zero_is_a_seed() -> None:
+    module("config").check(compose(["seed=0"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model.network.width=3", "model.network"),  # not an argument of the network
+        ("model.optimizer._target_=torch.optim.Adamm", "model.optimizer"),
+        ("trainer.precision=31", "trainer"),
+    ],
+)
+def test_settings_that_do_not_fit_their_target_are_named(override: str, sentence: str) -> None:
+    cfg = compose([f"++{override}"])
+    cfg.paths.run = "run"
+    with pytest.raises(UserError, match=sentence):
+        module("build").build(cfg, override.split(".")[0])

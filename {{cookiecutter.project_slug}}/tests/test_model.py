@@ -1,0 +1,40 @@
+"""The network has the documented shapes, and it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .project import compose, module
+
+
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_scores_have_the_documented_shape(model: str) -> None:
+    classifier = module("build").build(compose([f"model={model}"]), "model")
+    scores = classifier(torch.rand(5, 1, 8, 8))
+    assert scores.shape == (5, 10) and scores.dtype == torch.float32
+
+
+def test_the_loss_falls_on_a_batch_seen_often() -> None:
+    torch.manual_seed(0)
+    classifier = module("build").build(compose(), "model")
+    images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 10
+    optimizer = classifier.configure_optimizers()["optimizer"]
+    losses = []
+    for _ in range(60):
+        loss = classifier.loss(classifier(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_weights_are_compared_by_content() -> None:
+    digest = module("repro.weights").digest
+    weights = {"a": torch.tensor([0.0, 1.0]), "b": torch.tensor(2.0, dtype=torch.bfloat16)}
+    assert digest(weights) == digest(dict(reversed(weights.items())))
+    assert digest(weights) != digest(weights | {"a": torch.tensor([-0.0, 1.0])})
+    assert digest(weights) != digest(weights | {"a": torch.tensor([[0.0, 1.0]])})
+    assert digest(weights) != digest(weights | {"b": torch.tensor(2.0, dtype=torch.float16)})
+    assert digest({"x": torch.arange(6).reshape(2, 3).T}) == digest({"x": torch.arange(6).reshape(2, 3).T.contiguous()})
