@@ -122,3 +122,14 @@ def test_the_devcontainer_waits_for_its_editor(served: tuple[Project, int]) -> N
     lab = json.loads(project.run("docker", "compose", *files, "config", "--format", "json"))["services"]["lab"]
     assert lab["command"] == ["sleep", "infinity"]
     assert not lab.get("depends_on") and not lab.get("ports")
+
+
+def test_a_caller_who_is_root_gets_a_link_with_a_token_made_for_it(served: tuple[Project, int]) -> None:
+    """Runs last: it takes the place of the server that the other tests talk to."""
+    project, port = served
+    (project.path / ".env").write_text(f"HOST_UID=0\nHOST_GID=0\nJUPYTER_PORT={port}\n")
+    project.run("docker", "compose", "up", "--detach", "--no-deps", "--force-recreate", "lab")
+    assert get(port, "/api/contents") == 403
+    logs = project.run("docker", "compose", "logs", "--no-color", "lab")
+    link = re.search(rf"http://127\.0\.0\.1:{port}(/lab\?token=[0-9a-f]{{32,}})", logs)
+    assert link and get(port, link[1]) == 200
