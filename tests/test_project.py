@@ -123,7 +123,7 @@ def test_an_edit_of_the_model_is_noticed(project: Project) -> None:
     code.write_text(content.replace("kernel_size=3", "kernel_size=3, bias=True", 1))
     status = project.run(".venv/bin/python", "-m", "dvc", "status", "train")
     code.write_text(content)
-    assert "models" in status or "src/handwritten_digits" in status
+    assert "src/handwritten_digits" in status
     assert "up to date" in project.run(".venv/bin/python", "-m", "dvc", "status", "train")
 
 
@@ -141,8 +141,10 @@ def test_optional_loggers(project: Project, logger: str) -> None:
     project.make("train", arguments)
     files = {path.name for new in runs() - before for path in (new, *new.rglob("*"))}
     assert any(name.startswith(("events.out", "mlflow.db", "offline-run")) for name in files)
-    project.make("setup", "EXTRAS= ")  # keeps what is there
     assert "Installing" not in project.make("setup")
+    project.python("-c", f"import {logger}")  # a setup that names no extras keeps them
+    project.make("setup", "EXTRAS= ")
+    project.python("-c", f"import {logger}", status=1)
 
 
 def test_notebooks_run_and_stay_stripped(project: Project) -> None:
@@ -212,6 +214,5 @@ def test_clean_keeps_results(project: Project) -> None:
     environment.rename(project.path.parent / "venv-kept")
     before = project.state()
     project.make("clean")
-    assert {path: time for path, time in project.state().items() if "__pycache__" not in path} == before
+    assert project.state() == before
     (project.path.parent / "venv-kept").rename(environment)
-    assert os.access(environment, os.W_OK)

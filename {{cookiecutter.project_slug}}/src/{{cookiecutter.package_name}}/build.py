@@ -40,7 +40,7 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
         ) from error
 
 
-def build_all(cfg: DictConfig, key: str) -> dict[str, Any]:
+def build_all(cfg: DictConfig, key: str) -> list[Any]:
     """Make the object of each entry of a group such as `callbacks` or `logger`; entries set to null are left out."""
     group = get(cfg, key) or {}
-    return {name: build(cfg, f"{key}.{name}") for name, entry in group.items() if entry is not None}
+    return [build(cfg, f"{key}.{name}") for name, entry in group.items() if entry is not None]

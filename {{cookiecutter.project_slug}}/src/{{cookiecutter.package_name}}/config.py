@@ -89,7 +89,7 @@ def get(cfg: DictConfig, key: str) -> Any:
         raise UserError(f"{key} cannot be read from the configuration: {str(error).splitlines()[0]}.") from error
 
 
-def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the configuration as the command line would: for notebooks and tests.
 
     Paths come out absolute, so that it works from any folder.
@@ -98,7 +98,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
     from hydra import initialize_config_dir
 
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        return hydra_compose(config_name, overrides=[f"paths.root={quote(str(ROOT))}", *overrides])
+        return hydra_compose("train", overrides=[f"paths.root={quote(str(ROOT))}", *overrides])
 
 
 def quote(text: str) -> str:

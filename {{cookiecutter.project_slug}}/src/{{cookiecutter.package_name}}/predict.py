@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli import run_with_arguments
-from .data.images import read_images
+from .data.images import read_images, to_input
 from .saved import MAIN, load_model, read_config
 
 
@@ -32,8 +32,6 @@ def predict(path: Path, run: Path, invert: bool = False) -> list[dict[str, Any]]
     model, run_id = load_model(run, cfg)
     print(f"weights of {run_id}", file=sys.stderr)
     import torch
-
-    from .data.images import to_input
 
     with torch.inference_mode():
         probabilities = model(to_input(images)).softmax(dim=1)

@@ -53,10 +53,7 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     from .build import build
     from .repro import weights
 
-    if cfg.determinism.threads is not None:
-        import torch
-
-        torch.set_num_threads(cfg.determinism.threads)
+    determinism.pin_threads(cfg.determinism)
     model = build(cfg, "model")
     run_id = weights.load(model.network, run / "model.safetensors")
     warn_of_changes(run, "code", code_sha256(PACKAGE))

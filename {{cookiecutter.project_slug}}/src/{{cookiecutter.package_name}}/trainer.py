@@ -45,10 +45,10 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     """
     be_quiet()
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
-    callbacks = [each for each in build_all(cfg, "callbacks").values() if bar or not isinstance(each, ProgressBar)]
+    callbacks = [each for each in build_all(cfg, "callbacks") if bar or not isinstance(each, ProgressBar)]
     if cfg.trainer.enable_progress_bar and not bar:
         callbacks.append(ProgressLines())
-    loggers = list(build_all(cfg, "logger").values())
+    loggers = build_all(cfg, "logger")
     trainer: pl.Trainer = build(cfg, "trainer", callbacks=callbacks, logger=loggers or False, enable_progress_bar=bar)
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(portable_config(cfg)))

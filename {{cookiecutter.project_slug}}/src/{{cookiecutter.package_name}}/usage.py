@@ -11,7 +11,7 @@ Usage: python -m {command} [key=value ...] [-m] [--cfg job] [--info defaults]
   experiment=wide                  take a named combination of settings (configs/experiment/)
   -m seed=0,1,2                    one run for each value
   debug=fast                       two steps of everything, to see that it works
-  models/<run>/config.yaml         take the settings of a run; changes may follow
+  models/<run>/config.yaml         repeat a run with its own settings
   --cfg job                        print the whole configuration and stop
   --hydra-help                     more options, of Hydra
 

@@ -12,7 +12,7 @@ from ..errors import UserError
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
-    """List the settings that decide what `prepare` writes; the data module compares them with the run's."""
+    """List the settings that decide what `prepare` writes."""
     return {
         "name": cfg.data.name,
         "files": {entry.name: entry.sha256 for entry in cfg.data.files},

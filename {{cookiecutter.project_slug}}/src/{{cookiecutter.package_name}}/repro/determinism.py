@@ -12,13 +12,19 @@ def before_torch(determinism: DictConfig) -> None:
     os.environ.update({name: str(value) for name, value in determinism.env.items()})
 
 
-def after_torch(determinism: DictConfig, seed: int) -> None:
-    """Set the number of threads, and seed the global generators of Python, NumPy and PyTorch; 0 is a seed."""
+def pin_threads(determinism: DictConfig) -> None:
+    """Set the number of threads, for a process that has loaded PyTorch already."""
     import torch
-    from pytorch_lightning import seed_everything
 
     if determinism.threads is not None:
         torch.set_num_threads(determinism.threads)
+
+
+def after_torch(determinism: DictConfig, seed: int) -> None:
+    """Set the number of threads, and seed the global generators of Python, NumPy and PyTorch; 0 is a seed."""
+    from pytorch_lightning import seed_everything
+
+    pin_threads(determinism)
     if determinism.enabled:
         seed_everything(seed, workers=True, verbose=False)
     else:
