@@ -2,7 +2,7 @@
 # Installs exactly what the locks say into $VENV, and does nothing when that has been done.
 #   ACCELERATOR  cpu or cuda    (default: as before; the first time, cuda where nvidia-smi finds a GPU)
 #   INSTALLER    uv or pip      (default: uv)
-#   EXTRAS       tensorboard, mlflow, wandb, in any combination (default: as before; a blank: none)
+#   EXTRAS       tensorboard, mlflow, wandb, in any combination (default: as before)
 set -eu
 cd "$(dirname "$0")/.."
 fail() { echo "error: $*" >&2; exit 2; }
