@@ -4,7 +4,7 @@ TOOLS := .venv/bin
 DEMO := demo/handwritten-digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format lock clean
+.PHONY: help demo test soak quick lint format lock clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,11 @@ $(DEMO):
 
 test: lint ## Run all tests: generate, train once, containers (some minutes)
 	@$(TOOLS)/python -m pytest $(ARGS)
+
+soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated processors (most of an hour)
+	@$(MAKE) --no-print-directory -C $(DEMO) data
+	@$(TOOLS)/python -m tests.processors $(DEMO)
+	@$(TOOLS)/python -m tests.kills $(DEMO) --runs 100
 
 quick: lint ## Run the tests that only generate (seconds)
 	@$(TOOLS)/python -m pytest -m "not project and not container" $(ARGS)

@@ -32,7 +32,7 @@ def test_make_train_alone_gives_a_good_model_and_says_where(project: Project) ->
     assert f"test/accuracy {metrics['test/accuracy']:.4f}" in output
     assert f"models/{main_run(project).name}" in output
     names = {path.name for path in main_run(project).iterdir()}
-    assert names >= {"config.yaml", "metrics.json", "model.safetensors", "checkpoints", "record.json"}
+    assert names >= {"config.yaml", "metrics.json", "model.safetensors", "checkpoints", "record.json", "history.csv"}
 
 
 def test_a_second_make_train_does_nothing(project: Project) -> None:
@@ -89,8 +89,12 @@ def test_predict_reads_a_row(project: Project) -> None:
 
 
 def test_seeds_differ_and_the_same_seed_repeats(project: Project) -> None:
-    project.make("train", "ARGS=-m seed=0,1,2 trainer.max_epochs=2 model.optimizer.lr=0.01")
+    sweep = "ARGS=-m seed=0,1,2 trainer.max_epochs=2 model.optimizer.lr=0.01"
+    project.make("train", sweep)
     runs = [next((project.path / "models").glob(f"cnn-lr=0.01-seed={seed}-*")) for seed in range(3)]
+    assert len({digest(run) for run in runs}) == 3
+    shutil.rmtree(runs[2])
+    assert project.make("train", sweep).count("trained already") == 2  # only what is missing
     assert len({digest(run) for run in runs}) == 3
     project.make("train", "ARGS=seed=1 trainer.max_epochs=2 model.optimizer.lr=0.01 force=true")
     assert digest(runs[1].with_name(runs[1].name + "-2")) == digest(runs[1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -11,6 +13,9 @@ from omegaconf import DictConfig
 from .project import compose, module
 
 Compose = Callable[..., DictConfig]
+
+# Here, because pytest loads this file first of all, and PyTorch reads its environment once
+module("repro.determinism").before_torch(compose().determinism)
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +34,11 @@ def settings(workspace: Path) -> Compose:
 
     few = ["debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0"]
 
-    def make(*overrides: str) -> DictConfig:
+    @cache
+    def composed(*overrides: str) -> DictConfig:
         return compose([f'paths.root="{workspace}"', *few, *overrides])
 
-    return make
+    return lambda *overrides: composed(*overrides).copy()
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +48,11 @@ def trained(settings: Compose) -> Path:
     module("train").train(cfg)
     (run,) = Path(cfg.paths.models).glob("debug-fast-cnn-seed=0-*")
     return run
+
+
+@pytest.fixture(scope="session")
+def train(settings: Compose, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function that trains and may be cut off: see cutting.py."""
+    from .cutting import trainings  # here, because PyTorch must find its environment set
+
+    return trainings(settings, tmp_path_factory.mktemp("cut off"))

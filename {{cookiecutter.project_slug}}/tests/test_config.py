@@ -44,6 +44,13 @@ def test_every_option_composes_and_passes_the_check(option: str) -> None:
         "data.split.test=1.5",
         "model.network.dropout=1",
         "determinism.threads=0",
+        "determinism.portable=null",
+        "trainer.devices=2",
+        "trainer.val_check_interval=soon",
+        "callbacks.resume.every_n_steps=0",
+        "callbacks.resume.every_minutes=0",
+        "data.module.prefetch_factor=0",
+        "data.module.shift=-1",
         "force=1",
     ],
 )
@@ -51,6 +58,32 @@ def test_a_value_that_cannot_work_is_named(override: str) -> None:
     key = override.split("=")[0]
     with pytest.raises(UserError, match=rf"^{key} is .* must be "):
         module("config").check(compose([override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("determinism.threads=null", "the number of threads matters"),
+        ("trainer.deterministic=false", "follows determinism.enabled"),
+        ("+trainer.strategy=ddp_spawn", "several processes are not supported"),
+        ("+trainer.benchmark=true", "the speed of the moment"),
+        ("+trainer.max_time=00:00:01:00", "cannot be repeated.*: leave it out"),
+    ],
+)
+def test_what_would_not_repeat_is_refused(override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        module("config").check(compose([override]))
+
+
+def test_arguments_that_an_optimiser_does_not_take_are_named() -> None:
+    with pytest.raises(UserError, match=r"under model\.optimizer do not work .*'fused'"):
+        module("build").build(compose(["model.optimizer._target_=torch.optim.RMSprop"]), "model")
+
+
+def test_a_gpu_is_not_portable() -> None:
+    assert compose(["trainer=gpu"]).determinism.env.CUBLAS_WORKSPACE_CONFIG == ":4096:8"
+    with pytest.raises(UserError, match="on a GPU, say determinism=gpu"):
+        module("config").check(compose(["trainer=gpu", "determinism=portable"]))
 
 
 def test_a_class_that_is_not_named_is_asked_for() -> None:

@@ -48,7 +48,7 @@ def test_batches_have_the_documented_shapes(settings: Compose) -> None:
     assert images.shape == (32, 1, 8, 8) and str(images.dtype) == "torch.float32"
     assert images.min() >= 0 and images.max() == 1
     assert labels.shape == (32,) and str(labels.dtype) == "torch.int64"
-    single, _ = datamodule.train_dataloader().dataset[0]
+    single, _ = datamodule.train_dataloader().dataset.dataset[0]
     assert single.shape == (1, 8, 8)
 
 

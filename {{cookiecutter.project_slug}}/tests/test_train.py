@@ -19,10 +19,10 @@ def weights(run: Path) -> str:
 
 def test_the_directory_is_complete(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names >= {"config.yaml", "record.json", "metrics.json", "model.safetensors", "checkpoints", "logs"}
-    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert names >= {"config.yaml", "record.json", "metrics.json", "model.safetensors", "history.csv"}
     assert set(json.loads((trained / "metrics.json").read_text())) >= {"test/accuracy", "test/loss", "val/loss"}
-    assert "train/loss" in (trained / "logs/metrics.csv").read_text()
+    assert (trained / "history.csv").read_text().startswith("step,epoch,metric,value\n")
+    assert "\n1,0,train/loss," in (trained / "history.csv").read_text()
 
 
 def test_the_saved_config_names_no_folder_of_this_computer(trained: Path, workspace: Path) -> None:
@@ -45,12 +45,12 @@ def test_the_same_inputs_give_the_same_weights_and_another_seed_others(settings:
 
 def test_a_finished_run_is_not_touched(settings: Compose, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    module("train").train(settings("logger=none", "data.module.num_workers=1"))
+    module("train").train(settings("trainer.log_every_n_steps=7", "data.module.num_workers=1"))
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
     assert "trained already" in capsys.readouterr().out
 
 
-def test_a_run_that_was_cut_off_is_trained_anew(settings: Compose, trained: Path) -> None:
+def test_a_run_without_a_checkpoint_is_trained_anew(settings: Compose, trained: Path) -> None:
     expected = weights(trained)
     (trained / "metrics.json").unlink()
     module("train").train(settings())
@@ -71,7 +71,13 @@ def test_the_inputs_decide_the_name(settings: Compose, workspace: Path) -> None:
         return str(inputs.inputs_id(collected))
 
     same = name()
-    for override in ("logger=none", "data.module.num_workers=2", "force=true", "run_name=x", "publish=x"):
+    for override in (
+        "callbacks.resume.every_n_steps=7",
+        "data.module.num_workers=2",
+        "force=true",
+        "run_name=x",
+        "publish=x",
+    ):
         assert name(override) == same, override
     for override in ("seed=1", "model=mlp", "model.optimizer.lr=0.1", "trainer.max_epochs=2", "determinism.threads=2"):
         assert name(override) != same, override

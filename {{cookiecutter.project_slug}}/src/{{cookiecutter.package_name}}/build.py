@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from hydra.utils import get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from .config import get
 from .errors import UserError
@@ -23,6 +24,7 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     node = get(cfg, key)
     if "_target_" not in (node or {}):
         raise UserError(f"the settings under {key} have no _target_, the class to make: add it in configs/.")
+    check_partials(node, key)
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
@@ -38,6 +40,28 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
             f"the settings under {where} do not work ({reason}): mend them in configs/ or on the command line;"
             " with HYDRA_FULL_ERROR=1 before the command, Python's traceback is shown."
         ) from error
+
+
+def check_partials(node: Any, key: str) -> None:
+    """Refuse arguments that a `_partial_` target does not take; called much later, it would end in a traceback.
+
+    Raises:
+        UserError: names the argument.
+    """
+    if not isinstance(node, DictConfig):
+        return
+    if node.get("_partial_"):
+        arguments = [str(name) for name in node if not str(name).startswith("_")]
+        try:
+            inspect.signature(get_method(node._target_)).bind_partial(**dict.fromkeys(arguments))
+        except (ImportError, ValueError):
+            return  # a name that leads nowhere, of which instantiate tells more, or a target that tells nothing
+        except TypeError as error:
+            raise UserError(
+                f"the settings under {key} do not work ({error}): mend them, or remove one by ~{key}.<name>."
+            ) from error
+    for name in map(str, node):
+        check_partials(None if OmegaConf.is_missing(node, name) else node[name], f"{key}.{name}")
 
 
 def build_all(cfg: DictConfig, key: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from .errors import UserError
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHANGEABLE = ("force=", "publish=", "data.module.num_workers=", "trainer.enable_progress_bar=")  # in a saved config
 
 
@@ -59,6 +61,10 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
             if show_traceback:
                 raise
             fail(str(error) if isinstance(error, UserError) else explain(error))
+        except OSError as error:
+            if show_traceback or error.errno not in DISK_FULL:
+                raise
+            fail(f"{error.filename or ROOT} cannot be written ({error.strerror}): make room, then start this again.")
 
     try:
         hydra_decorator(version_base="1.3", config_path=str(start.parent), config_name=start.stem)(guarded)()

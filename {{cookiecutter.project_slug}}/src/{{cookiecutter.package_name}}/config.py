@@ -28,20 +28,32 @@ def _real(value: Any) -> bool:
 
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
-REQUIRED = {"seed", "paths", "data", "data.module", "model", "trainer", "determinism"}
+GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
+REQUIRED = {*GROUPS, "seed", "determinism.enabled", "determinism.portable"}
 RULES: list[Rule] = [
-    *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(REQUIRED - {"seed"})),
+    *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(GROUPS)),
     ("seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
     ("trainer.max_epochs", lambda v: _whole(v, 1), "a whole number of at least 1"),
-    ("trainer.devices", lambda v: _whole(v, 1) or isinstance(v, list), "a whole number of at least 1, or a list"),
+    ("trainer.devices", lambda v: v == 1 or (isinstance(v, list) and len(v) == 1), "1, or a list of one device"),
+    ("trainer.max_time", lambda v: False, "null, because what the clock decides cannot be repeated; use max_epochs"),
+    ("trainer.strategy", lambda v: v in ("auto", "single_device"), "auto: several processes are not supported yet"),
+    ("trainer.benchmark", lambda v: v is False, "false: it would choose by the speed of the moment"),
+    ("trainer.val_check_interval", _real, "a number of batches or a fraction of an epoch, not a time of the clock"),
     ("data.module.batch_size", lambda v: _whole(v, 1), "a whole number of at least 1"),
     ("data.module.num_workers", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    ("data.module.prefetch_factor", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("data.module.shift", lambda v: _whole(v, 0), "a whole number of at least 0"),
     ("data.split.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.test", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
     ("model.optimizer.lr", lambda v: _real(v) and v > 0, "a number above 0"),
     ("model.network.dropout", lambda v: _real(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    ("determinism.threads", lambda v: v is None or _whole(v, 1), "a whole number of at least 1, or null"),
+    ("determinism.enabled", lambda v: isinstance(v, bool), "true or false"),
+    ("determinism.portable", lambda v: isinstance(v, bool), "true or false"),
+    ("determinism.threads", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("callbacks.resume.every_n_steps", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
+    ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
     ("force", lambda v: isinstance(v, bool), "true or false"),
 ]
 
@@ -66,7 +78,14 @@ def check(cfg: DictConfig) -> None:
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value, resolve=False)
         if (value is not None or key in REQUIRED) and not accepts(value):
-            raise UserError(f"{key} is {value!r}, but must be {wanted}: give it as {key}=<value>, or in configs/.")
+            mend = "leave it out" if wanted.startswith("null") else f"give it as {key}=<value>, or in configs/"
+            raise UserError(f"{key} is {value!r}, but must be {wanted}: {mend}.")
+    if cfg.determinism.enabled and get(cfg, "determinism.threads") is None:
+        raise UserError("determinism.threads is null, but the number of threads matters: give one, or determinism=off.")
+    if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
+        raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
+    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
+        raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
 
 
 def known_settings() -> set[str]:

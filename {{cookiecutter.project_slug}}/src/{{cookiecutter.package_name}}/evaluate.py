@@ -31,7 +31,7 @@ def evaluate(run: Path, root: Path = ROOT) -> dict[str, float]:
     from .trainer import evaluation_trainer, measure
 
     print(f"weights of {run_id}")
-    return measure(evaluation_trainer(), model, build(cfg, "data.module"))
+    return measure(evaluation_trainer(cfg), model, build(cfg, "data.module"))
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -49,7 +49,10 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     Raises:
         UserError: the weights are missing, damaged, or those of another network.
     """
-    determinism.before_torch(cfg.determinism)
+    if determinism.supported(cfg.determinism):
+        determinism.before_torch(cfg.determinism)
+    else:
+        print("warning: this processor rounds otherwise than the run's, so last digits may differ.", file=sys.stderr)
     from .build import build
     from .repro import weights
 

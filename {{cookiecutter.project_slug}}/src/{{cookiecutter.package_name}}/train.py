@@ -28,10 +28,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     require_prepared(cfg)
     inputs = collect(cfg, root=ROOT, package=PACKAGE, data=Path(cfg.paths.processed))
     run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, fresh=cfg.force)
-    if run.finished:
-        print("These inputs have been trained already; force=true trains once more, beside it.")
-    else:
-        train_anew(cfg, run)
+    with run.lock():
+        if run.finished:
+            print("These inputs have been trained already; force=true trains once more, beside it.")
+        else:
+            train_anew(cfg, run)
     if cfg.publish:
         run.publish(Path(cfg.paths.root) / cfg.publish)
     show(run, cfg.publish)
@@ -39,18 +40,20 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 def train_anew(cfg: DictConfig, run: Run) -> None:
-    """Train the model that `cfg` describes and fill the run's directory."""
+    """Train the model that `cfg` describes, from where it was cut off if it was, and fill the run's directory."""
+    determinism.require_untouched(cfg.determinism)
     determinism.before_torch(cfg.determinism)
     # torch is imported only here, so that it finds its environment as it must be
     from .build import build
-    from .repro import weights
+    from .repro import randomness, weights
     from .trainer import build_trainer, fit, keep_best, measure
 
-    determinism.after_torch(cfg.determinism, cfg.seed)
+    determinism.after_torch(cfg.determinism)
     cfg.paths.run = "${paths.models}/" + run.id
     datamodule = build(cfg, "data.module")
+    randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)
     model = build(cfg, "model")
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, run.directory)
 
     run.start(cfg)
     fit(trainer, model, datamodule)

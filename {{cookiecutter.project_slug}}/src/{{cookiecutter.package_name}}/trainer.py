@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import sys
 import time
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
 from .build import build, build_all
 from .errors import UserError
+from .repro import determinism
+from .repro.best import BestWeights
+from .repro.hardware import PortableOptimizer, SameHardware
+from .repro.history import History
 from .repro.inputs import portable_config
+from .repro.randomness import Reseed
+from .repro.resume import RESUME_LATER, ExactResume, SealedCheckpointIO, histories
+
+T = TypeVar("T", bound=pl.Callback)
+
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 class ProgressLines(pl.Callback):
@@ -30,47 +41,90 @@ class ProgressLines(pl.Callback):
         self.seconds = seconds
         self.last = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the epoch and its metrics, if the last line is old enough."""
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print how far training is, and the metrics so far, if the last line is old enough."""
         if time.monotonic() - self.last >= self.seconds:
             self.last = time.monotonic()
+            where = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            where += f", batch {batch_idx + 1} of {trainer.num_training_batches}"
             metrics = ", ".join(f"{name}={float(value):.4f}" for name, value in trainer.callback_metrics.items())
-            print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {metrics}", flush=True)
+            print(f"{where}: {metrics}", flush=True)
 
 
-def build_trainer(cfg: DictConfig) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     """Make the Trainer with its callbacks and loggers; every logger is told all settings.
 
     Where nobody can watch a progress bar, lines take its place.
+
+    Args:
+        cfg: the composed configuration.
+        directory: the run's own.
     """
     be_quiet()
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
     callbacks = [each for each in build_all(cfg, "callbacks") if bar or not isinstance(each, ProgressBar)]
     if cfg.trainer.enable_progress_bar and not bar:
         callbacks.append(ProgressLines())
-    loggers = build_all(cfg, "logger")
-    trainer: pl.Trainer = build(cfg, "trainer", callbacks=callbacks, logger=loggers or False, enable_progress_bar=bar)
+    if cfg.determinism.enabled:
+        callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
+    # first of all: the state is saved before others change it, and they find the generators set
+    callbacks = sorted([Reseed(cfg.seed), *callbacks], key=lambda each: not isinstance(each, ExactResume))
+    loggers = [History(directory / "history.csv"), *build_all(cfg, "logger")]
+    trainer: pl.Trainer = build(
+        cfg,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[SealedCheckpointIO()],
+        enable_progress_bar=bar,
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+    )
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(portable_config(cfg)))
     return trainer
 
 
 def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
-    """Train, and say what an interruption means."""
+    """Train, from where an earlier start of the same run was cut off, if there was one.
+
+    Raises:
+        UserError: the disk is full, or an operation cannot be deterministic.
+    """
+    resume = callbacks_of(trainer, ExactResume)
+    newest = next((each.find() for each in resume), None)
+    if newest is None:
+        for history in histories(trainer):
+            history.start()
+
+    def next_start() -> str:
+        saved = any(each.previous for each in resume)
+        return f"the same command {'goes on from the last checkpoint' if saved else 'starts from the beginning'}"
+
     try:
-        trainer.fit(model, datamodule)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-        print("\nInterrupted before the end: the same command starts this run again.", file=sys.stderr)
-        raise
+        trainer.fit(model, datamodule, ckpt_path=newest, weights_only=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
+    except RuntimeError as error:
+        raise determinism.explain(error) or error from None
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
+        if isinstance(stop, SystemExit) and stop.code == RESUME_LATER:
+            raise
+        print(f"\nInterrupted: {next_start()}.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
-def evaluation_trainer() -> pl.Trainer:
+def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
     """Make a Trainer that only measures, on the CPU, and writes nothing."""
     be_quiet()
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
-        deterministic=True,
+        deterministic=cfg.determinism.enabled,
+        callbacks=[Reseed(cfg.seed)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -78,11 +132,14 @@ def evaluation_trainer() -> pl.Trainer:
 
 
 def keep_best(trainer: pl.Trainer, model: pl.LightningModule) -> None:
-    """Put the weights that the first checkpoint callback holds for best into the model; without one, keep the last."""
-    callback = trainer.checkpoint_callback
-    if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-        checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
-        model.load_state_dict(checkpoint["state_dict"])
+    """Put the weights that were best into the model; without the callback `best`, the last are kept."""
+    for callback in callbacks_of(trainer, BestWeights)[:1]:
+        callback.put_into(model)
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[T]) -> list[T]:
+    """List the trainer's callbacks of a kind."""
+    return [each for each in trainer.callbacks if isinstance(each, kind)]  # type: ignore[attr-defined] # set elsewhere
 
 
 def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> dict[str, float]:

@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from .images import to_input
+from ..repro.loading import make_loader
+from ..repro.randomness import SampleRandom
+from .images import move, to_input
 
 SPLITS = ("train", "val", "test")
 
@@ -19,28 +21,36 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class ArrayDataset(Dataset[Batch]):
-    """Images and labels in two memory-mapped files: nothing is read before it is asked for."""
+    """Images and labels in two memory-mapped files: nothing is read before it is asked for.
 
-    def __init__(self, directory: Path, split: str) -> None:
+    Args:
+        directory: holds the files.
+        split: `train`, `val` or `test`.
+        shift: the most pixels that `augment` moves an image by.
+    """
+
+    def __init__(self, directory: Path, split: str, shift: int = 0) -> None:
         self.images = np.load(directory / f"{split}_images.npy", mmap_mode="r")
         self.labels = np.load(directory / f"{split}_labels.npy", mmap_mode="r")
+        self.shift = shift
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Batch:
         """One sample: float32 (1, 8, 8) and int64 ()."""
-        images, labels = self.__getitems__([index])
+        images, labels = self.read_batch(np.array([index]))
         return images[0], labels[0]
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def read_batch(self, indices: np.ndarray) -> Batch:
         """Read a whole batch in one call: float32 (B, 1, 8, 8) and int64 (B,)."""
         return to_input(self.images[indices]), torch.from_numpy(self.labels[indices])
 
-
-def as_it_is(batch: Any) -> Any:
-    """Tell the loader that `__getitems__` has already made a batch."""
-    return batch
+    def augment(self, batch: Batch, random: SampleRandom) -> Batch:
+        """Move each image by random pixels; called by the loader, with random numbers for each sample."""
+        images, labels = batch
+        down, right = (random.integers(-self.shift, self.shift + 1) for _ in range(2))
+        return move(images, down, right), labels
 
 
 class ArrayDataModule(pl.LightningDataModule):
@@ -49,44 +59,49 @@ class ArrayDataModule(pl.LightningDataModule):
     Args:
         directory: holds `{train,val,test}_{images,labels}.npy`.
         batch_size: samples a batch.
+        seed: of the order of the training samples, and of their augmentation.
+        shift: each training image is moved by up to so many pixels at random; 0 leaves it where it is.
         num_workers: processes that load; 0 loads in the training process.
-        seed: of the order of the training samples.
+        persistent_workers: keep them from epoch to epoch.
+        prefetch_factor: batches that each of them loads ahead.
 
     Raises:
         UserError: a file is missing.
     """
 
-    def __init__(self, directory: str, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        batch_size: int,
+        seed: int,
+        shift: int = 0,
+        num_workers: int = 0,
+        persistent_workers: bool = True,
+        prefetch_factor: int = 2,
+    ) -> None:
         super().__init__()
         self.directory = Path(directory)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
+        self.shift = shift
+        self.options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
+        if num_workers:  # PyTorch refuses these without workers
+            self.options |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
         for split in SPLITS:
             for part in ("images", "labels"):
                 path = self.directory / f"{split}_{part}.npy"
                 if not path.exists():
                     raise UserError(f"{path} is missing: run `make data`.")
 
-    def _loader(self, split: str) -> DataLoader[Batch]:
-        return DataLoader(
-            ArrayDataset(self.directory, split),
-            batch_size=self.batch_size,
-            shuffle=split == "train",
-            # each loader has a generator of its own, so that validating does not shift the order of training
-            generator=torch.Generator().manual_seed(self.seed),
-            num_workers=self.num_workers,
-            collate_fn=as_it_is,
-        )
+    # make_loader is a DataLoader whose batches follow from the seed alone. Told the trainer, it shuffles, and begins
+    # where training stands; without, it reads in order.
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches of the training split."""
-        return self._loader("train")
+        """Shuffled, augmented batches of the training split."""
+        return make_loader(ArrayDataset(self.directory, "train", self.shift), trainer=self.trainer, **self.options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order."""
-        return self._loader("val")
+        return make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.options)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
-        return self._loader("test")
+        return make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.options)

@@ -32,6 +32,30 @@ def to_input(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.asarray(images, dtype=np.float32)).div_(INK).unsqueeze(1)
 
 
+def move(images: torch.Tensor, down: np.ndarray, right: np.ndarray) -> torch.Tensor:
+    """Move each image by whole pixels; what enters is paper (0).
+
+    Args:
+        images: float32, shape (B, 1, 8, 8).
+        down: pixels, int64, shape (B,); negative is up.
+        right: pixels, int64, shape (B,); negative is left.
+
+    Returns:
+        Of the same type and shape.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    most = int(max(np.abs(down).max(), np.abs(right).max()))
+    if most == 0:
+        return images
+    place = np.arange(SIDE) + most
+    rows = torch.from_numpy(place[None, :, None] - down[:, None, None])
+    columns = torch.from_numpy(place[None, None, :] - right[:, None, None])
+    which = torch.arange(len(images))[:, None, None]
+    return pad(images[:, 0], [most] * 4)[which, rows, columns].unsqueeze(1)
+
+
 def read_images(path: Path, invert: bool) -> np.ndarray:
     """Read pixels as the training data has them: uint8, shape (N, 8, 8), 0 (paper) to 16 (ink).
 

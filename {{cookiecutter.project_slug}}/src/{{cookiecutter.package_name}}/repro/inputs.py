@@ -11,22 +11,27 @@ from .hashing import files_sha256, json_sha256
 
 RUN_PATH = "<run>"
 
-# Settings that cannot change the result: where things are written, what is shown, how data is brought to memory.
+# Settings that cannot change the result: where things are written, what is shown, how data is brought to memory. For
+# each of them, tests/test_invariance.py trains with another value and compares the weights.
 NOT_INPUTS = (
     "paths",
     "run_name",
     "force",
     "publish",
     "logger",
+    "callbacks.resume",
     "callbacks.progress_bar",
-    "callbacks.last",
+    "callbacks.learning_rate",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
+    "trainer.num_sanity_val_steps",
     "data.files",  # what the run reads is data/processed, whose bytes are inputs
     "data.module.directory",
     "data.module.num_workers",
+    "data.module.persistent_workers",
+    "data.module.prefetch_factor",
 )
 
 

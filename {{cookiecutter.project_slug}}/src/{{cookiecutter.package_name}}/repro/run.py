@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from .files import write_atomically
 from .inputs import RUN_PATH, inputs_id, portable_config
+from .lock import only_process
 
 PUBLISHED = ("model.safetensors", "config.yaml", "record.json", "metrics.json")
 
@@ -45,6 +46,12 @@ class Run:
         """The sha256 of a finished run's weights, by content."""
         return str(json.loads((self.directory / "record.json").read_text())["outputs"]["weights"])
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the directory for a while; a finished run needs no keeping."""
+        if self.finished:
+            return nullcontext()
+        return only_process(self.directory.parent / ".locks" / self.id, self.directory)
+
     def start(self, cfg: DictConfig) -> None:
         """Make the directory and write config.yaml, from which the run can be started again as it was."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +70,7 @@ class Run:
         """Copy what others build on, the same bytes for the same inputs, to a directory of a fixed name."""
         target.mkdir(parents=True, exist_ok=True)
         for name in PUBLISHED:
-            shutil.copyfile(self.directory / name, target / name)
+            write_atomically(target / name, (self.directory / name).read_bytes())
 
 
 def find_run(models: Path, name: str, inputs: dict[str, Any], fresh: bool = False) -> Run:
@@ -90,13 +97,3 @@ def find_run(models: Path, name: str, inputs: dict[str, Any], fresh: bool = Fals
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:
     """Write metrics as JSON; floats are written so that they are read back exactly."""
     write_atomically(path, f"{json.dumps(metrics, indent=2)}\n".encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even if the machine stops in between."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -11,7 +11,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from ..errors import UserError
-from .run import write_atomically
+from .files import write_atomically
 
 RUN_KEY = "run"  # the file's only metadata key: with two or more, safetensors writes them in random order
 

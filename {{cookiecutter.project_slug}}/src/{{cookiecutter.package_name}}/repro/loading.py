@@ -1,0 +1,154 @@
+"""Feeding data so that each batch is a function of (seed, epoch, batch): a data module needs `make_loader` alone.
+
+It joins the order of the samples (`BatchOrder`), the randomness of each (`SeededDataset`) and a loader that begins
+where training stands (`Loader`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .randomness import Purpose, SampleRandom, mix, seed_all
+
+
+class Draw(NamedTuple):
+    """The samples of one batch: what `BatchOrder` gives to `SeededDataset`."""
+
+    epoch: int
+    indices: np.ndarray  # int64, shape (B,)
+
+
+class SeededDataset(Dataset[Any]):
+    """Reads a batch and gives each of its samples randomness of its own.
+
+    From any data set, samples are read one by one with `dataset[index]`, each with the global generators set for it, so
+    that transforms which draw from those are covered as they are. One that has a method `read_batch(indices)` is asked
+    for a whole batch instead, which is faster, and for `augment(batch, random)`, which is given a `SampleRandom`.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, draw: Draw) -> Any:
+        """Read the samples of one batch."""
+        if hasattr(self.dataset, "read_batch"):
+            seed_all(self.seed, Purpose.SAMPLE, draw.epoch, int(draw.indices[0]))  # should it draw by itself
+            batch = self.dataset.read_batch(draw.indices)
+            augment = getattr(self.dataset, "augment", None)
+            return augment(batch, SampleRandom(self.seed, *draw)) if augment else batch
+        samples = []
+        for index in draw.indices.tolist():
+            seed_all(self.seed, Purpose.SAMPLE, draw.epoch, index)
+            samples.append(self.dataset[index])
+        return samples
+
+
+class BatchOrder(Sampler[Draw]):
+    """Says which samples make up each batch: a function of (seed, epoch), begun at the batch that training has come to.
+
+    Args:
+        samples: number of samples in the data set.
+        batch_size: samples a batch.
+        seed: of the order.
+        trainer: whose counters say the epoch and the batch; they are in its checkpoints, so nothing else is saved.
+            None gives the samples in order, for validation and testing.
+        drop_last: leave out the last batch of an epoch if it has fewer samples.
+    """
+
+    def __init__(
+        self, samples: int, batch_size: int, seed: int, trainer: pl.Trainer | None, drop_last: bool = False
+    ) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.trainer = trainer
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        return self.samples // self.batch_size if self.drop_last else -(-self.samples // self.batch_size)
+
+    def position(self) -> tuple[int, int]:
+        """Tell the epoch, and the batch in it, that come next."""
+        if self.trainer is None:
+            return 0, 0
+        overfit = self.trainer.overfit_batches  # type: ignore[attr-defined] # Lightning sets it elsewhere
+        # overfitting wants the same few batches again and again
+        return 0 if overfit else self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, first = self.position()
+        indices = np.arange(self.samples)
+        if self.trainer is not None:
+            generator = torch.Generator().manual_seed(mix(self.seed, Purpose.ORDER, epoch))
+            indices = torch.randperm(self.samples, generator=generator).numpy()
+        for batch in range(first, len(self)):
+            yield Draw(epoch, indices[batch * self.batch_size : (batch + 1) * self.batch_size])
+
+
+class Loader(DataLoader[Any]):
+    """A DataLoader that asks for its first batch no sooner than the trainer does.
+
+    The trainer makes iterators before its counters are restored, and workers would start loading at once.
+    """
+
+    batch_sampler: BatchOrder  # type: ignore[assignment] # it gives a Draw, where PyTorch says lists
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator: it begins at the first next()
+        epoch, first = self.batch_sampler.position()
+        for number, batch in enumerate(super().__iter__(), start=first):
+            seed_all(self.batch_sampler.seed, Purpose.TRANSFER, epoch, number)  # for hooks that change the batch
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell Lightning that this loader can be resumed; where it stood, the trainer's counters say."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing back, for the same reason."""
+
+
+def make_loader(
+    dataset: Any,
+    *,
+    batch_size: int,
+    seed: int,
+    trainer: pl.Trainer | None,
+    drop_last: bool = False,
+    num_workers: int = 0,
+    **options: Any,
+) -> Loader:
+    """Make a loader whose batches follow from the seed alone: not from workers, validations, or having been killed.
+
+    Args:
+        dataset: has a length and `dataset[index]`; see `SeededDataset` for what else it can do.
+        batch_size: samples a batch.
+        seed: of the order and of the augmentation.
+        trainer: whose training is fed, in random order; None for validation and testing, in order.
+        drop_last: leave out the last batch of an epoch if it has fewer samples.
+        num_workers: processes that load; 0 loads in this one.
+        options: more arguments of `torch.utils.data.DataLoader`, except `shuffle`, `sampler` and `batch_sampler`.
+    """
+    if hasattr(dataset, "read_batch"):
+        options.setdefault("collate_fn", as_it_is)
+    return Loader(
+        SeededDataset(dataset, seed),
+        batch_sampler=BatchOrder(len(dataset), batch_size, seed, trainer, drop_last),  # type: ignore[arg-type]
+        generator=torch.Generator(),  # its own: making an iterator draws a number
+        num_workers=num_workers,
+        **options,
+    )
+
+
+def as_it_is(batch: Any) -> Any:
+    """Tell the loader that `read_batch` has already made a batch."""
+    return batch
