@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import os
 import re
 import sys
@@ -18,10 +17,10 @@ from yaml import YAMLError
 
 from .config import CONFIGS, ROOT, compose, quote
 from .errors import UserError
+from .repro.files import DISK_FULL
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHANGEABLE = ("force=", "publish=", "data.module.num_workers=", "trainer.enable_progress_bar=")  # in a saved config
 
 

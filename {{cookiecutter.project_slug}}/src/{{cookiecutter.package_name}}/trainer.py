@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import sys
@@ -19,6 +18,7 @@ from .build import build, build_all
 from .errors import UserError
 from .repro import determinism
 from .repro.best import BestWeights
+from .repro.files import DISK_FULL
 from .repro.hardware import PortableOptimizer, SameHardware
 from .repro.history import History
 from .repro.inputs import portable_config
@@ -105,7 +105,7 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
     try:
         trainer.fit(model, datamodule, ckpt_path=newest, weights_only=True)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in DISK_FULL:
             raise
         raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
     except RuntimeError as error:

@@ -48,6 +48,8 @@ class ArrayDataset(Dataset[Batch]):
 
     def augment(self, batch: Batch, random: SampleRandom) -> Batch:
         """Move each image by random pixels; called by the loader, with random numbers for each sample."""
+        if self.shift == 0:
+            return batch
         images, labels = batch
         down, right = (random.integers(-self.shift, self.shift + 1) for _ in range(2))
         return move(images, down, right), labels

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # OSError.errno where there is no room for a file
 SEAL = hashlib.sha256().digest_size  # bytes after the content of a sealed file
 
 

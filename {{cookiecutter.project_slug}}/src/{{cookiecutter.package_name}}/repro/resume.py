@@ -160,7 +160,7 @@ class ExactResume(pl.Callback):
     def _try(self, path: Path) -> None:
         """Read the first checkpoint back: better to know now than after the run was killed."""
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            SealedCheckpointIO().load_checkpoint(path)
         except pickle.UnpicklingError as error:
             path.unlink()
             found = re.search(r"GLOBAL (\S+)", str(error))
