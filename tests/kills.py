@@ -32,7 +32,7 @@ TRAINING = (
     "+callbacks.top={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:val/accuracy,mode:max,save_top_k:2,"
     "dirpath:'${paths.run}/top',filename:'{step}',enable_version_counter:false}",
 )
-RESULTS = ("model.safetensors", "metrics.json", "history.csv")
+RESULTS = ("model.safetensors", "metrics.json", "history.csv", "trace.jsonl")
 PLENTY = 120  # seconds in which a training ends, or something hangs
 
 

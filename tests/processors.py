@@ -1,4 +1,4 @@
-"""Train with `determinism=portable` on emulated processors of other kinds, and compare the weights.
+"""Train with `determinism=portable` on emulated processors of other kinds, and compare weights and traces.
 
 `python -m tests.processors PROJECT` works in a generated project that has been set up; `make soak` calls it. It needs
 qemu's user-mode emulation (Debian's package qemu-user-static), whose arithmetic is the real one, only slow.
@@ -35,7 +35,7 @@ FORTY_STEPS = ("trainer.max_epochs=1", "trainer.limit_train_batches=40", "callba
 
 
 def digest(project: Path, folder: Path, network: str, surroundings: str, determinism: str) -> str:
-    """Train for forty steps; return the digest of the weights."""
+    """Train for forty steps; return the digests of the weights and of the trace."""
     words, variables = SURROUNDINGS[surroundings]
     models = folder / f"{network} {surroundings} {determinism}"
     command = [*words, ".venv/bin/python", "-m", "handwritten_digits.train", *FORTY_STEPS, *NETWORKS[network]]
@@ -45,7 +45,8 @@ def digest(project: Path, folder: Path, network: str, surroundings: str, determi
     )
     assert done.returncode == 0, f"{network}, {surroundings}: {done.stdout}"
     (record,) = models.glob("*/record.json")
-    return str(json.loads(record.read_text())["outputs"]["weights"])
+    outputs = json.loads(record.read_text())["outputs"]
+    return f"{outputs['weights'][:12]} {outputs['trace']['sha256'][:12]}"
 
 
 def main() -> int:
@@ -70,7 +71,7 @@ def main() -> int:
             wanted = where == "this processor" or determinism == "portable"
             wrong += same != wanted
             verdict = ("identical" if same else "different") + ("" if same == wanted else ": WRONG")
-            print(f"{determinism:<10}{network:<13}{where:<34}{weights[:12]}  {verdict}", flush=True)
+            print(f"{determinism:<10}{network:<13}{where:<34}{weights}  {verdict}", flush=True)
     print(f"{len(cases)} trainings in {time.monotonic() - begin:.0f} s, {wrong} not as they must be")
     return int(wrong > 0)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from .baking import bake
-from .conftest import Project
+from .conftest import IDENTITY, Project
 
 pytestmark = pytest.mark.container
 
@@ -133,3 +133,17 @@ def test_a_caller_who_is_root_gets_a_link_with_a_token_made_for_it(served: tuple
     logs = project.run("docker", "compose", "logs", "--no-color", "lab")
     link = re.search(rf"http://127\.0\.0\.1:{port}(/lab\?token=[0-9a-f]{{32,}})", logs)
     assert link and get(port, link[1]) == 200
+
+
+def test_a_stranger_reproduces_it_outside_of_the_container(served: tuple[Project, int], tmp_path: Path) -> None:
+    """Another folder, another user, another HOME, another system: what the container trained, bit for bit."""
+    project, _ = served
+    subprocess.run(["cp", "--recursive", str(project.path), str(tmp_path / "copy")], check=True)  # owned by the caller
+    copy = Project(tmp_path / "copy")
+    copy.run("git", "add", "--all")
+    copy.run("git", *IDENTITY, "commit", "--quiet", "--message", "Results")
+    clone = Project(tmp_path / "clone")
+    subprocess.run(["git", "clone", "--quiet", str(copy.path), str(clone.path)], check=True)
+    (tmp_path / "home").mkdir()
+    output = clone.make("reproduce", HOME=str(tmp_path / "home"))
+    assert "\nIDENTICAL " in output, output

@@ -32,7 +32,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(workspace: Path) -> Compose:
     """Return a function that composes a run of two steps in the workspace."""
 
-    few = ["debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0"]
+    few = ["debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false"]
 
     @cache
     def composed(*overrides: str) -> DictConfig:

@@ -63,7 +63,9 @@ class Witness(pl.Callback):
             "optimizers": checkpoint["optimizer_states"],
             "schedulers": checkpoint["lr_schedulers"],
             "callbacks": {
-                name: state for name, state in checkpoint["callbacks"].items() if "ModelCheckpoint" not in name
+                name: state
+                for name, state in checkpoint["callbacks"].items()
+                if "ModelCheckpoint" not in name and name != "Compute"  # paths, and how long it took
             },
             "top": [sorted(map(float, each.best_k_models.values())) for each in tops],
             "step": (trainer.global_step, trainer.current_epoch),
@@ -73,9 +75,9 @@ class Witness(pl.Callback):
 Train = Callable[..., tuple[Path, Any]]
 
 
-def outcome(run: Path) -> tuple[Any, str, str]:
+def outcome(run: Path) -> tuple[Any, ...]:
     outputs = json.loads((run / "record.json").read_text())["outputs"]
-    return outputs["weights"], (run / "metrics.json").read_text(), (run / "history.csv").read_text()
+    return outputs["weights"], *((run / name).read_text() for name in ("metrics.json", "history.csv", "trace.jsonl"))
 
 
 def exact(value: Any) -> Any:

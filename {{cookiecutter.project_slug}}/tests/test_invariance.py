@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from .conftest import Compose
 from .invariance import TRAINING, Case, result
-from .project import UserError, module
+from .project import NAME, UserError, module
 
 FOUR_STEPS = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
 CSV = "+logger.csv={_target_:pytorch_lightning.loggers.CSVLogger,save_dir:'${paths.run}'}"
@@ -25,6 +26,11 @@ OTHERWISE: dict[str, tuple[str, ...]] = {
     "force": ("force=true",),
     "publish": ("publish=published",),
     "logger": (CSV,),
+    "snapshot": ("snapshot=true",),
+    "callbacks.trace": ("callbacks.trace=null",),
+    "callbacks.probe": (
+        f"+callbacks.probe={{_target_:{NAME}.repro.probe.Probe,directory:x,steps:1000,root:x,package:x}}",
+    ),
     "callbacks.resume": ("callbacks.resume.every_n_steps=1",),
     "callbacks.progress_bar": ("callbacks.progress_bar=null",),
     "callbacks.learning_rate": ("callbacks.learning_rate=null",),
@@ -65,9 +71,20 @@ def test_every_setting_that_is_not_hashed_is_tried() -> None:
 
 
 @pytest.mark.parametrize("key", OTHERWISE)
-def test_it_does_not_change_the_result(settings: Compose, baseline: tuple[str, Any], key: str) -> None:
+def test_it_does_not_change_the_result(
+    settings: Compose, baseline: tuple[str, Any], key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if key == "snapshot":  # in a repository of its own
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+        words = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty"]
+        for command in (["init", "--quiet"], [*words, "--message=first"]):
+            subprocess.run(["git", *command], check=True, cwd=tmp_path)
     elsewhere = () if key == "paths" else (f"paths.models='${{paths.root}}/invariance/{key}'",)
-    assert trained(settings, *elsewhere, *OTHERWISE[key]) == baseline
+    inputs, outputs = trained(settings, *elsewhere, *OTHERWISE[key])
+    if key == "callbacks.trace":
+        assert outputs["trace"] is None
+        outputs["trace"] = baseline[1]["trace"]
+    assert (inputs, outputs) == baseline
 
 
 CONTROLS = ("seed=1", "data.module.batch_size=31", "data.module.shift=0", "model.network.dropout=0.3")

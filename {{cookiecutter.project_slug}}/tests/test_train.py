@@ -143,8 +143,8 @@ def test_weights_are_used_with_other_code_or_data_with_a_warning(
 def test_the_same_inputs_are_found_under_another_name(settings: Compose, trained: Path) -> None:
     find = module("repro.run").find_run
     inputs = json.loads((trained / "record.json").read_text())["inputs"]
-    assert find(trained.parent, "another name", inputs).directory == trained
-    assert find(trained.parent, "another/name", {"other": 1}).id.startswith("another_name-")
+    assert find(trained.parent, "another name", inputs, ROOT).directory == trained
+    assert find(trained.parent, "another/name", {"config": 1}, ROOT).id.startswith("another_name-")
 
 
 def test_a_training_that_diverges_is_no_result(settings: Compose) -> None:

@@ -18,17 +18,19 @@ from yaml import YAMLError
 from .config import CONFIGS, ROOT, compose, quote
 from .errors import UserError
 from .repro.files import DISK_FULL
+from .repro.inputs import NOT_INPUTS
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
-CHANGEABLE = ("force=", "publish=", "data.module.num_workers=", "trainer.enable_progress_bar=")  # in a saved config
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def run_command(task: Callable[[DictConfig], Any]) -> None:
     """Run `task` with the configuration that Hydra composes from the command line.
 
     It starts from configs/train.yaml, or from a run's own config.yaml where one is named. In that, everything is
-    written out, so a change would not reach what was derived from it: such a run is repeated as it is.
+    written out, so a change would not reach what was derived from it: such a run is repeated as it is, but for what
+    does not change the result (`repro.inputs.NOT_INPUTS`).
     The working directory becomes the project's folder, so that a relative path means the same from everywhere.
     """
     spec = sys.modules["__main__"].__spec__
@@ -42,7 +44,7 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
         if not start.exists():
             fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under models/.")
         sys.argv.remove(saved[0])
-        changes = [word for word in sys.argv[1:] if not word.startswith(("-", *CHANGEABLE))]
+        changes = [word for word in sys.argv[1:] if not word.startswith("-") and counts(word)]
         if changes:
             fail(f"{saved[0]} is run as it is, without {changes[0]!r}: leave one of the two out.")
         sys.argv += [f"hydra.searchpath=[{quote(f'file://{CONFIGS}')}]", "+hydra=project"]
@@ -73,6 +75,12 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
         fail(explain(error))
 
 
+def counts(override: str) -> bool:
+    """Whether a setting changes the result."""
+    key = override.lstrip("+~").partition("=")[0]
+    return not any(key == name or key.startswith(f"{name}.") for name in NOT_INPUTS)
+
+
 def run_with_arguments(task: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Run `task` with arguments of the usual kind, for commands that are no training and need no settings."""
     package = __name__.rpartition(".")[0]
@@ -81,6 +89,11 @@ def run_with_arguments(task: Callable[[argparse.Namespace], None], parser: argpa
         task(parser.parse_args())
     except UserError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(sentence: str) -> NoReturn:

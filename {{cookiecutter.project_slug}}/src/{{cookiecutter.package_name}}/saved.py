@@ -40,6 +40,25 @@ def read_config(run: Path, root: Path = ROOT) -> DictConfig:
     return cfg
 
 
+def newest_run(models: Path = ROOT / "models") -> Path:
+    """Find the run that finished last; where it is the main run, the published copy, whose verdicts Git keeps.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = []
+    for path in models.glob("*/record.json"):
+        try:
+            observed = json.loads(path.read_text())["observed"]
+        except (ValueError, KeyError):
+            continue  # the command that is given the run says what is wrong with it
+        if observed["status"] == "finished":
+            found.append((observed["ended"], path.parent == MAIN, path.parent))
+    if not found:
+        raise UserError(f"{models} has no finished run: `make train` makes one.")
+    return max(found)[2]
+
+
 def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     """Build the model of a run on the CPU, with its weights.
 

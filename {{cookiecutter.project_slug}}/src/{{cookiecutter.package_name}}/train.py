@@ -12,10 +12,11 @@ from omegaconf import DictConfig
 
 from .cli import run_command
 from .config import PACKAGE, ROOT, check
-from .data.prepared import require_prepared
+from .data.prepared import origin, require_prepared
 from .repro import determinism
 from .repro.inputs import collect
 from .repro.run import Run, find_run
+from .verdicts.integrity import require_unedited
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -27,9 +28,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check(cfg)
     require_prepared(cfg)
     inputs = collect(cfg, root=ROOT, package=PACKAGE, data=Path(cfg.paths.processed))
-    run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, fresh=cfg.force)
+    inputs["origin"] = origin(cfg)
+    run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
     with run.lock():
         if run.finished:
+            require_unedited(run.directory)
             print("These inputs have been trained already; force=true trains once more, beside it.")
         else:
             train_anew(cfg, run)
@@ -45,6 +48,7 @@ def train_anew(cfg: DictConfig, run: Run) -> None:
     determinism.before_torch(cfg.determinism)
     # torch is imported only here, so that it finds its environment as it must be
     from .build import build
+    from .recording import begin_record, finish_record
     from .repro import randomness, weights
     from .trainer import build_trainer, fit, keep_best, measure
 
@@ -55,11 +59,11 @@ def train_anew(cfg: DictConfig, run: Run) -> None:
     model = build(cfg, "model")
     trainer = build_trainer(cfg, run.directory)
 
-    run.start(cfg)
+    begin_record(run, cfg)
     fit(trainer, model, datamodule)
     keep_best(trainer, model)
     metrics = measure(trainer, model, datamodule)
-    run.finish(metrics, weights.save(model.network, run.directory / "model.safetensors", run.id))
+    finish_record(run, trainer, metrics, weights.save(model.network, run.directory / "model.safetensors", run.id))
 
 
 def show(run: Run, published: str | None) -> None:

@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
 from .build import build, build_all
+from .cli import INTERRUPTED
 from .errors import UserError
 from .repro import determinism
 from .repro.best import BestWeights
+from .repro.compute import Compute
 from .repro.files import DISK_FULL
 from .repro.hardware import PortableOptimizer, SameHardware
 from .repro.history import History
@@ -26,8 +28,6 @@ from .repro.randomness import Reseed
 from .repro.resume import RESUME_LATER, ExactResume, SealedCheckpointIO, histories
 
 T = TypeVar("T", bound=pl.Callback)
-
-INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 class ProgressLines(pl.Callback):
@@ -70,7 +70,7 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     if cfg.determinism.enabled:
         callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
     # first of all: the state is saved before others change it, and they find the generators set
-    callbacks = sorted([Reseed(cfg.seed), *callbacks], key=lambda each: not isinstance(each, ExactResume))
+    callbacks = sorted([Compute(), Reseed(cfg.seed), *callbacks], key=lambda each: not isinstance(each, ExactResume))
     loggers = [History(directory / "history.csv"), *build_all(cfg, "logger")]
     trainer: pl.Trainer = build(
         cfg,
@@ -111,7 +111,7 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
     except RuntimeError as error:
         raise determinism.explain(error) or error from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
-        if isinstance(stop, SystemExit) and stop.code == RESUME_LATER:
+        if isinstance(stop, SystemExit) and stop.code in (0, RESUME_LATER):  # asked for, by a probe or a signal
             raise
         print(f"\nInterrupted: {next_start()}.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

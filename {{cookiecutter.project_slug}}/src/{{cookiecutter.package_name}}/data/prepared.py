@@ -8,7 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ..config import ROOT
 from ..errors import UserError
+from ..repro.card import read_card
+from ..repro.hashing import json_sha256
+from ..repro.redact import redact
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
@@ -36,3 +40,11 @@ def require_prepared(cfg: DictConfig) -> None:
                 f"{path.parent} was made with {key}={made.get(key)}, but the run asks for {wanted}: change settings of"
                 " the data in configs/data/, and the choice of data in configs/train.yaml, then run `make data`."
             )
+
+
+def origin(cfg: DictConfig) -> dict[str, Any]:
+    """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
+    made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
+    files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
+    card = read_card(ROOT / "data/README.md")
+    return {**card, "card": "data/README.md", "files": files, "split": json_sha256(made["rows"])}

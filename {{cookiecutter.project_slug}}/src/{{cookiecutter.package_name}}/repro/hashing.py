@@ -24,3 +24,8 @@ def json_sha256(value: Any) -> str:
     """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def bytes_sha256(content: bytes) -> str:
+    """Hash bytes; hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -8,8 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .hashing import files_sha256, json_sha256
+from .redact import redact
 
 RUN_PATH = "<run>"
+HASHED = ("config", "code", "lock", "data")
 
 # Settings that cannot change the result: where things are written, what is shown, how data is brought to memory. For
 # each of them, tests/test_invariance.py trains with another value and compares the weights.
@@ -22,6 +24,8 @@ NOT_INPUTS = (
     "callbacks.resume",
     "callbacks.progress_bar",
     "callbacks.learning_rate",
+    "callbacks.trace",
+    "callbacks.probe",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
@@ -32,17 +36,38 @@ NOT_INPUTS = (
     "data.module.num_workers",
     "data.module.persistent_workers",
     "data.module.prefetch_factor",
+    "snapshot",
 )
 
 
 def portable_config(cfg: DictConfig) -> DictConfig:
-    """Resolve the configuration to the same text on every machine: `.` is the project's folder, RUN_PATH the run's."""
+    """Resolve the configuration to the same text on every machine: `.` is the project's folder, RUN_PATH the run's.
+
+    Passwords in addresses are left out.
+    """
     copy = cfg.copy()
     OmegaConf.set_struct(copy, False)
     copy.paths.root = "."
     copy.paths.run = RUN_PATH
     OmegaConf.resolve(copy)
-    return copy
+    return OmegaConf.create(redact(OmegaConf.to_container(copy)))
+
+
+def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve the configuration and leave out NOT_INPUTS."""
+    settings = portable_config(cfg)
+    for key in NOT_INPUTS:
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(settings, parent) if parent else settings
+        if node is not None and name in node:
+            del node[name]
+    return dict(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+
+
+def lock_sha256(root: Path) -> dict[str, str]:
+    """Hash the locked packages that every installation has."""
+    lock = root / "requirements"
+    return files_sha256(lock, [lock / "main.txt", *lock.glob("torch-*.txt")])
 
 
 def code_sha256(package: Path) -> dict[str, str]:
@@ -67,21 +92,14 @@ def collect(cfg: DictConfig, root: Path, package: Path, data: Path) -> dict[str,
     Returns:
         `config`, the settings that count; `code`, `lock` and `data`, the sha256 of each file.
     """
-    settings = portable_config(cfg)
-    for key in NOT_INPUTS:
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(settings, parent) if parent else settings
-        if node is not None and name in node:
-            del node[name]
-    lock = root / "requirements"
     return {
-        "config": OmegaConf.to_container(settings),
+        "config": settings_that_count(cfg),
         "code": code_sha256(package),
-        "lock": files_sha256(lock, [lock / "main.txt", *lock.glob("torch-*.txt")]),
+        "lock": lock_sha256(root),
         "data": data_sha256(data),
     }
 
 
 def inputs_id(inputs: dict[str, Any]) -> str:
-    """Name the inputs by the first 8 hexadecimal digits of their hash."""
-    return json_sha256(inputs)[:8]
+    """Name the inputs by the first 8 hexadecimal digits of the hash of those that are HASHED."""
+    return json_sha256({key: inputs[key] for key in HASHED if key in inputs})[:8]

@@ -86,7 +86,7 @@ class ExactResume(pl.Callback):
         for key in [key for key in checkpoint if key.startswith("hyper_parameters") or key == "hparams_name"]:
             del checkpoint[key]
         state = leftovers.collect(trainer)
-        state["history"] = [history.position() for history in histories(trainer)]
+        state["history"] = [history.file.position() for history in histories(trainer)]
         checkpoint[type(self).__name__] = state
         # When it restarts at the start of a batch, Lightning counts the step before it once more
         if not trainer.fit_loop.epoch_loop._should_accumulate():
@@ -112,7 +112,7 @@ class ExactResume(pl.Callback):
         """Put back what was read, or save where it is due. Gradients in accumulation are never saved."""
         if self.state is not None:
             for history, position in zip(histories(trainer), self.state["history"], strict=True):
-                history.rewind(position)
+                history.file.rewind(position)
             leftovers.restore(trainer, self.state)
             self.state = None
         if trainer.global_step == self.step:

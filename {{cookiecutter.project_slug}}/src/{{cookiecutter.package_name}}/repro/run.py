@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from . import record
 from .files import write_atomically
+from .hashing import file_sha256
 from .inputs import RUN_PATH, inputs_id, portable_config
 from .lock import only_process
+from .record import CONFIG, METRICS, RECORD, WEIGHTS
+from .source import PATCH
+from .traces import TRACE
 
-PUBLISHED = ("model.safetensors", "config.yaml", "record.json", "metrics.json")
+PUBLISHED = (WEIGHTS, CONFIG, METRICS, TRACE, PATCH, RECORD)
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,24 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: metrics.json is written last."""
-        return (self.directory / "metrics.json").exists()
+        return (self.directory / METRICS).exists()
+
+    @property
+    def record(self) -> record.Record:
+        """The record as it is; empty before the run has begun."""
+        path = self.directory / RECORD
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of a finished run."""
-        metrics: dict[str, float] = json.loads((self.directory / "metrics.json").read_text())
+        metrics: dict[str, float] = json.loads((self.directory / METRICS).read_text())
         return metrics
 
     @property
     def weights_digest(self) -> str:
         """The sha256 of a finished run's weights, by content."""
-        return str(json.loads((self.directory / "record.json").read_text())["outputs"]["weights"])
+        return str(self.record["outputs"]["weights"])
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes out of the directory for a while; a finished run needs no keeping."""
@@ -52,34 +64,68 @@ class Run:
             return nullcontext()
         return only_process(self.directory.parent / ".locks" / self.id, self.directory)
 
-    def start(self, cfg: DictConfig) -> None:
-        """Make the directory and write config.yaml, from which the run can be started again as it was."""
+    def start(self, cfg: DictConfig, describe_source: Callable[[], dict[str, Any]], now: str) -> None:
+        """Make the directory; write config.yaml, from which the run can be started again as it was, and the record.
+
+        Args:
+            cfg: the composed configuration.
+            describe_source: says in which state the code is; called when the directory is there.
+            now: the time.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = portable_config(cfg)
         settings.force, settings.publish = False, None  # wishes of this one command, not settings of the run
         text = OmegaConf.to_yaml(settings).replace(f"run: {RUN_PATH}\n", "run: ???\n").replace(RUN_PATH, "${paths.run}")
-        write_atomically(self.directory / "config.yaml", f"# {self.id}\n{text}".encode())
+        write_atomically(self.directory / CONFIG, f"# {self.id}\n{text}".encode())
+        began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
+        started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}
+        record.write(self.directory, started | {"observed": {"status": "running", "started": began}})
 
-    def finish(self, metrics: dict[str, float], weights_digest: str) -> None:
-        """Write the record and, as the last file, metrics.json: exact floats."""
-        record = {"run": self.id, "inputs": self.inputs, "outputs": {"weights": weights_digest, "metrics": metrics}}
-        write_atomically(self.directory / "record.json", f"{json.dumps(record, indent=2)}\n".encode())
-        write_metrics(self.directory / "metrics.json", metrics)
+    def finish(self, metrics: dict[str, float], outputs: dict[str, Any], **parts: dict[str, Any]) -> None:
+        """Write the record and, as the last file, metrics.json: exact floats.
+
+        Args:
+            metrics: of the weights.
+            outputs: from `record.outputs`.
+            parts: more of the record's; they are added to what is there.
+        """
+        finished = self.record | {"outputs": outputs}
+        for name, part in parts.items():
+            finished[name] = finished.get(name, {}) | part
+        record.write(self.directory, finished)
+        write_metrics(self.directory / METRICS, metrics)
+
+    def outdated(self, root: Path) -> list[str]:
+        """List the files outside of the package that the run had loaded, and that are not what they were."""
+        known = self.record.get("inputs", {}).get("outside", {})
+        return [
+            name for name, sha256 in known.items() if (root / name).is_file() and file_sha256(root / name) != sha256
+        ]
 
     def publish(self, target: Path) -> None:
-        """Copy what others build on, the same bytes for the same inputs, to a directory of a fixed name."""
+        """Copy what others build on to a directory of a fixed name: the same bytes for the same inputs.
+
+        A record that is there and tells of the same result stays, with the verdicts on it.
+        """
         target.mkdir(parents=True, exist_ok=True)
+        there = Run(target, {}).record
+        same = bool(there) and record.same_result(there, self.record)
         for name in PUBLISHED:
-            write_atomically(target / name, (self.directory / name).read_bytes())
+            if (self.directory / name).exists():
+                if not same or name not in (RECORD, PATCH):
+                    write_atomically(target / name, (self.directory / name).read_bytes())
+            elif not same:
+                (target / name).unlink(missing_ok=True)
 
 
-def find_run(models: Path, name: str, inputs: dict[str, Any], fresh: bool = False) -> Run:
+def find_run(models: Path, name: str, inputs: dict[str, Any], root: Path, fresh: bool = False) -> Run:
     """Find the directory that belongs to these inputs, whether it exists or not.
 
     Args:
         models: the folder of all runs.
         name: the readable part of the directory's name.
         inputs: from `inputs.collect`.
+        root: the project's folder.
         fresh: take a directory beside the finished ones: `...-2`, `...-3`.
     """
     digits = inputs_id(inputs)
@@ -88,7 +134,7 @@ def find_run(models: Path, name: str, inputs: dict[str, Any], fresh: bool = Fals
         run_id = min((path.name for path in models.glob(f"*-{digits}")), default=run_id)
     run = Run(models / run_id, inputs)
     number = 2
-    while fresh and run.finished:
+    while run.finished and (fresh or run.outdated(root)):
         run = Run(models / f"{run_id}-{number}", inputs)
         number += 1
     return run

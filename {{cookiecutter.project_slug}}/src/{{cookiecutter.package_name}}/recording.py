@@ -1,0 +1,65 @@
+"""What a training writes down about itself, at its start and at its end: record.json."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from .config import PACKAGE, ROOT
+from .repro import environment, packages, record, source
+from .repro.compute import Compute, now
+from .repro.hashing import file_sha256, json_sha256
+from .repro.run import Run
+from .trainer import callbacks_of
+
+
+def begin_record(run: Run, cfg: DictConfig) -> None:
+    """Write the settings, the inputs and the state of the code."""
+
+    def describe() -> dict[str, object]:
+        described = source.describe(ROOT, run.id if cfg.snapshot else None, run.directory)
+        for name, size in described.get("left_out", {}).items():
+            print(
+                f"warning: {name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so"
+                " the record leaves it out: put it into data/external/, or its name into .gitignore.",
+                file=sys.stderr,
+            )
+        return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": overrides()}
+
+    run.start(cfg, describe, now())
+
+
+def finish_record(
+    run: Run, trainer: pl.Trainer, metrics: dict[str, float], digests: tuple[str, dict[str, str]]
+) -> None:
+    """Add the environment, the cost and the outputs."""
+    outside = packages.outside(packages.loaded(), ROOT, PACKAGE)
+    if outside:
+        names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
+        print(
+            f"warning: the training loaded {names} from outside of the package: the record has the hash, but to make"
+            f" changes there part of a run's id, move such code into {PACKAGE.relative_to(ROOT)}/.",
+            file=sys.stderr,
+        )
+    weights, tensors = digests
+    (compute,) = callbacks_of(trainer, Compute)
+    run.finish(
+        metrics,
+        record.outputs(run.directory, tensors, weights, metrics),
+        inputs={"outside": outside},
+        environment=environment.describe(PACKAGE),
+        observed=compute.observed(trainer) | {"history": file_sha256(run.directory / "history.csv")},
+    )
+
+
+def overrides() -> list[str] | None:
+    """Return the words that the command line gave to Hydra; None where there was none, or a run's own config.yaml."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as they were typed, ${...} and all
+    return list(words) if hydra.job.config_name == "train" else None

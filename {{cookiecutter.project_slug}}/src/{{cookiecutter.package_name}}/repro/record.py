@@ -1,0 +1,107 @@
+"""record.json: what made a run. Its form is described by record.schema.json, its seal tells of later edits.
+
+inputs       what the run is a function of; its id is the hash of those named in inputs.HASHED
+source       the state of the code, and the words of the command
+environment  what may change the arithmetic all the same
+observed     when, how long, how much
+outputs      digests of what came out
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .files import write_atomically
+from .hashing import file_sha256, json_sha256
+from .redact import redact
+from .traces import TRACE
+
+FORMAT = 1  # raised when a record is written so that older code would misread it
+RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
+PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
+SCHEMA = Path(__file__).with_name("record.schema.json")
+
+Record = dict[str, Any]
+
+
+def write(directory: Path, record: Record) -> None:
+    """Write a record with its seal; passwords in addresses are left out."""
+    sealed = redact({"format": FORMAT, **{key: value for key, value in record.items() if key != "sha256"}})
+    sealed["sha256"] = json_sha256(sealed)
+    write_atomically(directory / RECORD, f"{json.dumps(sealed, indent=2)}\n".encode())
+
+
+def is_sealed(record: Record) -> bool:
+    """Whether a record is as it was written."""
+    return bool(record["sha256"] == json_sha256({key: value for key, value in record.items() if key != "sha256"}))
+
+
+def read(directory: Path) -> Record:
+    """Read a run's record.
+
+    Raises:
+        UserError: there is none, or it is none of this format.
+    """
+    import jsonschema  # here, because it takes a fifth of a second
+
+    path = directory / RECORD
+    if not path.exists():
+        raise UserError(f"{path} is missing: name the folder of a run; ls models/ lists them.")
+    try:
+        record = json.loads(path.read_text())
+        written = record.get("format") if isinstance(record, dict) else None
+        if written is not None and written != FORMAT:
+            raise UserError(
+                f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
+                " record names."
+            )
+        jsonschema.validate(record, json.loads(SCHEMA.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError, jsonschema.ValidationError) as error:
+        reason = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
+        raise UserError(
+            f"{path} is damaged ({reason}): restore it (git checkout -- {path}), or train again."
+        ) from error
+    return dict(record)
+
+
+def read_finished(directory: Path) -> Record:
+    """Read the record of a run that came to its end.
+
+    Raises:
+        UserError: it did not, or there is none.
+    """
+    record = read(directory)
+    if record["observed"]["status"] != "finished":
+        raise UserError(f"{directory} has not finished: {command(record)} goes on with it.")
+    return record
+
+
+def command(record: Record) -> str:
+    """Say what a user types to train the run, as far as the record knows."""
+    words = record["source"].get("overrides")
+    if words is None:
+        return "the command that began it"
+    return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
+
+
+def outputs(directory: Path, digests: dict[str, str], weights: str, metrics: dict[str, float]) -> dict[str, Any]:
+    """List what came out of a run.
+
+    Args:
+        directory: the run's.
+        digests: sha256 of each tensor.
+        weights: that of all.
+        metrics: exact floats.
+    """
+    trace = directory / TRACE
+    traced = {"sha256": file_sha256(trace), "rows": trace.read_bytes().count(b"\n")} if trace.exists() else None
+    return {"weights": weights, "tensors": digests, "metrics": metrics, "trace": traced}
+
+
+def same_result(one: Record, other: Record) -> bool:
+    """Whether two records tell of the same inputs and outputs, wherever and whenever they were made."""
+    return all(one.get(part) == other.get(part) for part in ("run", "inputs", "outputs"))

@@ -1,0 +1,228 @@
+"""Verifying one run: check its parts against each other, compare the inputs, train again, compare what comes out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ..config import PACKAGE, ROOT, compose, quote
+from ..errors import UserError
+from ..repro import record as records
+from ..repro.record import CONFIG, Record
+from ..saved import read_config
+from . import here, suspects
+from .differences import NOTHING, Difference
+from .integrity import contradictions
+from .rerun import RerunFailed, Result, probe_words, recorded, rerun, steps_of_probe
+from .verdict import INCIDENTAL, Comparison, Kind, Verdict, compare
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is verified.
+
+    Attributes:
+        probe: only the first traced steps.
+        recorded_code: train with the recorded state of the code, not with the one here.
+        fresh: with that, in an environment that is installed anew from its lock.
+        operator: name the first differing operator, wherever the first diverging step is.
+        by: who verifies, for the verdict's file.
+    """
+
+    probe: bool = False
+    recorded_code: bool = False
+    fresh: bool = False
+    operator: bool = False
+    by: str | None = None
+
+
+class Verification:
+    """One run's verification: what is trained where, and what was found.
+
+    Args:
+        run: its directory.
+        options: how.
+        folder: for everything that is written; removed by the caller.
+        root: of the project whose data is read.
+    """
+
+    def __init__(self, run: Path, options: Options, folder: Path, root: Path = ROOT) -> None:
+        self.run = run
+        self.root = root
+        self.options = options
+        self.folder = folder
+        self.record: Record = records.read_finished(run)
+        self.reruns = 0
+        self.tree, self.python = ROOT, sys.executable
+        self.words: list[str] | None = None  # where the settings here differ from the saved ones
+        self.machine: dict[str, object] = {}  # that trained again
+
+    def verdict(self) -> Verdict:
+        """Find the verdict.
+
+        Raises:
+            UserError: nothing can be compared.
+        """
+        found = contradictions(self.run, self.record)
+        if found:
+            return self._make(Kind.TAMPERED, causes=found)
+        self.cfg = read_config(self.run, self.root)
+        data = here.data_differences(self.record, self.cfg)
+        if data:
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
+        self.original = recorded(self.run, self.record)
+        self.upto = steps_of_probe(self.original.rows, self.run) if self.options.probe else None
+        inputs = self._choose_code()
+        try:
+            first = self._train()
+        except RerunFailed as error:
+            if not inputs:
+                raise UserError(f"{self.run} could not be trained again; its last lines were:\n{error}") from error
+            last = f"training with them fails: {str(error).splitlines()[-1]}"
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._diff(inputs), causes=[last])
+        return self._judge(first, inputs)
+
+    def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
+        self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
+        comparison = compare(self.original, first, self.upto)
+        environment = here.environment_differences(self.original.environment, first.environment)
+        known = self.original.outside
+        new = {name: sha256 for name, sha256 in first.outside.items() if known.get(name) != sha256}
+        listed = {name.rpartition(" ")[2] for name, *_ in inputs}
+        inputs = inputs + [
+            (f"code outside of the package {name}", known.get(name, NOTHING)[:12], sha256[:12])
+            for name, sha256 in new.items()
+            if name not in listed
+        ]
+        found = {"inputs": inputs, "environment": environment, "comparison": comparison}
+        if not comparison:
+            return self._make(Kind.IDENTICAL, **found)
+        if inputs:
+            found["comparison"] = self._with_operator(comparison)
+            changed = {name.rpartition(" ")[2] for name, *_ in inputs}
+            suspected = [each for each in self._suspects(first) if each.partition(":")[0] in changed]
+            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._diff(inputs), suspects=suspected)
+        second = self._train()
+        among_themselves = compare(first, second, self.upto)
+        if among_themselves:
+            among_themselves = self._with_operator(among_themselves, again=True)
+            found["comparison"] = among_themselves
+            return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
+        telling = [each for each in environment if each[0] not in INCIDENTAL]
+        if self.original.rows and not comparison.divergence and not telling:
+            return self._make(Kind.TAMPERED, **found, causes=_edited_outputs(comparison))
+        found["comparison"] = self._with_operator(comparison)
+        patched = first.environment["patched"].items() - self.original.environment["patched"].items()
+        causes = [f"{name} is not as its package was installed, nor as it was recorded" for name, _ in sorted(patched)]
+        suspected = [] if telling else self._suspects(first)
+        return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
+
+    def _suspects(self, result: Result) -> list[str]:
+        return suspects.find(PACKAGE, [ROOT / name for name in result.outside])
+
+    # --- training again
+
+    def _choose_code(self) -> list[Difference]:
+        """Decide which code trains; return how it differs from the recorded inputs."""
+        if not (self.options.recorded_code or self.options.fresh):
+            settings, self.words = here.settings_differences(self.record)
+            return here.code_differences(self.record) + settings
+        self.tree = self.folder / "code"
+        here.export(self.record, self.run, self.tree)
+        if self.options.fresh:
+            print("Installing the recorded packages into a new environment.", flush=True)
+            installed = subprocess.run(["sh", "requirements/install.sh"], cwd=self.tree, env=_fresh_environment())
+            if installed.returncode:
+                raise UserError("the recorded packages cannot be installed; the lines above say why.")
+            self.python = str(self.tree / ".venv/bin/python")
+        return []
+
+    def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
+        self.reruns += 1
+        upto = upto or self.upto
+        label = f"re-run {self.reruns}"
+        print(f"{label}: training {'the first steps ' if upto else ''}again", end="", flush=True)
+        started = time.monotonic()
+        words, cfg = [str(self._saved_settings())], self.cfg
+        if self.words is not None and tree is None:
+            words, cfg = [*self.words, f"paths.root={quote(str(self.root))}"], compose(self.words)
+        # a re-run writes into its own folder alone
+        words = [*words, "snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
+        tree = tree or self.tree
+        if upto:
+            words += probe_words(PACKAGE.name, upto, tree, tree / "src" / PACKAGE.name)
+        folder = self.folder / f"run-{self.reruns}"
+        folder.mkdir()
+        try:
+            return rerun(words, folder, tree, PACKAGE.name, self.python, lambda line: print(f"\n  {line}", end=""))
+        finally:
+            print(f" ({time.monotonic() - started:.0f} s)", flush=True)
+
+    def _saved_settings(self) -> Path:
+        """Write the run's settings, with the paths of the project whose data is read: a tree elsewhere has none."""
+        path = self.folder / "settings" / CONFIG
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(OmegaConf.to_yaml(self.cfg), encoding="utf-8")
+        return path
+
+    def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
+        """Name the first differing operator, if asked to and if it is not known yet."""
+        first = comparison.divergence
+        if not self.options.operator or first is None or first.operator or first.step == 0:
+            return comparison
+        steps = range(first.since + 1, first.step + 1)  # those that were not traced may hold the first to differ
+        more = f"callbacks.trace.operators={list(steps)}".replace(" ", "")
+        if again:
+            sides = [self._train(more, upto=first.step) for _ in range(2)]
+        else:
+            tree = self.folder / "operators"
+            try:
+                here.export(self.record, self.run, tree)
+                sides = [self._train(more, upto=first.step, tree=tree), self._train(more, upto=first.step)]
+            except (UserError, RerunFailed) as error:
+                print(f"The operator cannot be named: {error}")
+                return comparison
+        found = compare(sides[0], sides[1], first.step).divergence
+        if found is None:
+            print(f"The operator cannot be named: the record lists those of step 1 alone, and {first.when()} is not")
+            print(f"repeated here. Where the record was made, train with callbacks.trace.operators=[{first.step}].")
+            return comparison
+        return replace(comparison, divergence=found)
+
+    def _diff(self, inputs: list[Difference]) -> str:
+        if not any(name.startswith("code") for name, *_ in inputs):
+            return ""
+        tree = self.folder / "recorded"
+        try:
+            here.export(self.record, self.run, tree)
+        except UserError as error:
+            return f"(no diff: {error})"
+        return here.code_diff(inputs, tree)
+
+    def _make(self, kind: Kind, **found: object) -> Verdict:
+        outputs = self.record["outputs"]
+        rows = recorded(self.run, self.record).rows if kind is not Kind.TAMPERED else []
+        compared = {"rows": len(rows), "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
+        command = records.command(self.record)
+        portable = self.record["inputs"]["config"]["determinism"]["portable"]
+        about = {"compared": compared, "command": command, "portable": portable, **found}
+        return Verdict(kind, self.record["run"], getattr(self, "upto", None), **about)
+
+
+def _edited_outputs(comparison: Comparison) -> list[str]:
+    return [
+        *(f"{name}: the record says {mine}, training gives {theirs}" for name, mine, theirs in comparison.metrics),
+        *(f"the tensor {name} is not what training gives" for name in comparison.tensors),
+        "every traced step is the recorded one, and two trainings here agree on what comes out",
+    ]
+
+
+def _fresh_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")}
+    return kept | {"VENV": ".venv"}
