@@ -7,10 +7,12 @@ take turns, each time in a process of its own, and what is printed is the median
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+
+from turns import medians, ratio, take_turns
 
 NETWORKS = {
     "CNN, 0.04 M weights": ("model=cnn",),
@@ -53,7 +55,7 @@ print(1000 * (time.perf_counter() - begin) / steps)
 """
 
 
-def milliseconds(project: Path, mode: str, overrides: tuple[str, ...]) -> float:
+def milliseconds(project: Path, overrides: tuple[str, ...], mode: str) -> float:
     """Measure a step."""
     words = [".venv/bin/python", "-c", STEPS, *overrides, f"determinism={mode}"]
     done = subprocess.run(words, cwd=project, stdout=subprocess.PIPE, text=True, check=True)
@@ -68,17 +70,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{'one step, batch 32, one thread':<32}{'native':>10}{'portable':>10}   ratio (least to most)")
     for name, overrides in NETWORKS.items():
-        times: dict[str, list[float]] = {"native": [], "portable": []}
-        for _ in range(arguments.rounds):
-            for mode, measured in times.items():
-                measured.append(milliseconds(arguments.project.resolve(), mode, overrides))
-        ratios = sorted(portable / native for native, portable in zip(times["native"], times["portable"], strict=True))
-        medians = [statistics.median(each) for each in times.values()]
-        print(
-            f"{name:<32}{medians[0]:>7.2f} ms{medians[1]:>7.2f} ms"
-            f"   {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-            flush=True,
-        )
+        measure = partial(milliseconds, arguments.project.resolve(), overrides)
+        times = take_turns(measure, ("native", "portable"), arguments.rounds)
+        native, portable = medians(times)
+        print(f"{name:<32}{native:>7.2f} ms{portable:>7.2f} ms   {ratio(times, digits=2)}", flush=True)
 
 
 if __name__ == "__main__":

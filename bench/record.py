@@ -12,7 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+
+from turns import medians, ratio, take_turns
 
 NETWORKS = {
     "CNN, 0.04 M weights": ("trainer.max_epochs=40",),
@@ -58,14 +61,16 @@ print("seconds", time.perf_counter() - begin, spent)
 """
 
 
-def seconds(project: Path, which: str, overrides: tuple[str, ...]) -> tuple[float, float]:
-    """Time a training; return how long it took, and how long of it the trace and the record."""
+def seconds(project: Path, overrides: tuple[str, ...], shares: list[float], which: str) -> float:
+    """Time a training; with trace and record, append the time spent in them to `shares`, as a part of the rest."""
     with tempfile.TemporaryDirectory() as folder:
         models = f'paths.models="{folder}"'
         words = [".venv/bin/python", "-c", TRAINING, which, *overrides, models, "trainer.enable_progress_bar=false"]
         done = subprocess.run(words, cwd=project, stdout=subprocess.PIPE, text=True, check=True)
-    whole, spent = done.stdout.split()[-2:]
-    return float(whole), float(spent)
+    whole, spent = map(float, done.stdout.split()[-2:])
+    if which == "with":
+        shares.append(spent / (whole - spent))
+    return whole
 
 
 def main() -> None:
@@ -79,21 +84,12 @@ def main() -> None:
     for name, overrides in NETWORKS.items():
         if arguments.only not in name:
             continue
-        times: dict[str, list[float]] = {"without": [], "with": []}
-        shares = []
-        for _ in range(arguments.rounds):
-            for which, measured in times.items():
-                whole, spent = seconds(arguments.project.resolve(), which, overrides)
-                measured.append(whole)
-                shares += [spent / (whole - spent)] if which == "with" else []
-        ratios = sorted(on / off for off, on in zip(times["without"], times["with"], strict=True))
-        medians = [statistics.median(each) for each in times.values()]
+        shares: list[float] = []
+        measure = partial(seconds, arguments.project.resolve(), overrides, shares)
+        times = take_turns(measure, ("without", "with"), arguments.rounds)
+        off, on = medians(times)
         share = statistics.median(shares)
-        print(
-            f"{name:<24}{medians[0]:>8.1f} s{medians[1]:>8.1f} s"
-            f"   {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})   {share:+.1%}",
-            flush=True,
-        )
+        print(f"{name:<24}{off:>8.1f} s{on:>8.1f} s   {ratio(times, digits=3)}   {share:+.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from .data.prepared import origin, require_prepared
 from .repro import determinism
 from .repro.inputs import collect
 from .repro.run import Run, find_run
-from .verdicts.integrity import require_unedited
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -32,6 +31,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
     with run.lock():
         if run.finished:
+            from .verdicts.integrity import require_unedited  # here, because it loads NumPy
+
             require_unedited(run.directory)
             print("These inputs have been trained already; force=true trains once more, beside it.")
         else:

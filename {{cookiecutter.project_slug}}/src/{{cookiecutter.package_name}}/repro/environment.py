@@ -57,7 +57,7 @@ def describe(package: Path) -> dict[str, Any]:
             "machine": platform.machine(),
             "container": container(),
         },
-        "processor": {"model": hardware(torch.device("cpu")), "cores": len(visible_cores())},
+        "processor": {"model": hardware(torch.device("cpu")), "cores": visible_cores()},
         "gpu": gpu(),
         "libraries": libraries(),
         "threads": {"operations": torch.get_num_threads(), "between operations": torch.get_num_interop_threads()},
@@ -69,9 +69,9 @@ def describe(package: Path) -> dict[str, Any]:
     }
 
 
-def visible_cores() -> list[int]:
-    """List the cores that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+def visible_cores() -> int:
+    """Count the cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def container() -> str | None:

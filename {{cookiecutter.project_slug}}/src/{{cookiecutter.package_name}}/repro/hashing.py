@@ -20,6 +20,11 @@ def files_sha256(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(paths)}
 
 
+def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Hash those of the named files that are in the folder."""
+    return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
+
+
 def json_sha256(value: Any) -> str:
     """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

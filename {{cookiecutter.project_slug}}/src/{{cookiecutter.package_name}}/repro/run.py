@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import record
 from .files import write_atomically
-from .hashing import file_sha256
+from .hashing import present_sha256
 from .inputs import RUN_PATH, inputs_id, portable_config
 from .lock import only_process
 from .record import CONFIG, METRICS, RECORD, WEIGHTS
@@ -98,9 +98,7 @@ class Run:
     def outdated(self, root: Path) -> list[str]:
         """List the files outside of the package that the run had loaded, and that are not what they were."""
         known = self.record.get("inputs", {}).get("outside", {})
-        return [
-            name for name, sha256 in known.items() if (root / name).is_file() and file_sha256(root / name) != sha256
-        ]
+        return [name for name, sha256 in present_sha256(root, known).items() if sha256 != known[name]]
 
     def publish(self, target: Path) -> None:
         """Copy what others build on to a directory of a fixed name: the same bytes for the same inputs.

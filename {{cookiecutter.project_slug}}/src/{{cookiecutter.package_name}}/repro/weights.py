@@ -43,9 +43,11 @@ def digests(content: bytes) -> tuple[str, dict[str, str]]:
     for name, tensor in sorted(deserialize(content)):
         dtype = f"torch.{DTYPES.get(tensor['dtype'], tensor['dtype'])}"
         header = f"{name} {dtype} {tuple(tensor['shape'])}\n".encode()
-        everything.update(header)
-        everything.update(tensor["data"])
-        each[name] = hashlib.sha256(header + bytes(tensor["data"])).hexdigest()
+        alone = hashlib.sha256()
+        for sha256 in (everything, alone):
+            sha256.update(header)
+            sha256.update(tensor["data"])
+        each[name] = alone.hexdigest()
     return everything.hexdigest(), each
 
 

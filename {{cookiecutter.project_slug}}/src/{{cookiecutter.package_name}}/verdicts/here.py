@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..config import PACKAGE, ROOT, compose
 from ..errors import UserError
 from ..repro import source
-from ..repro.hashing import file_sha256
+from ..repro.hashing import present_sha256
 from ..repro.inputs import code_sha256, data_sha256, lock_sha256, settings_that_count
 from ..repro.record import Record
 from . import differences
@@ -36,9 +36,8 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     found = differences.files(record["inputs"]["data"], data_sha256(processed))
     origin = record["inputs"].get("origin", {}).get("files", [])
     pinned = {each["name"]: each["sha256"] for each in origin}
-    here = {name: file_sha256(raw / name) for name in pinned if (raw / name).is_file()}
     if raw.is_dir():  # without it, as in a clone that fetched only what training reads, there is nothing to compare
-        changed = differences.files(pinned, here)
+        changed = differences.files(pinned, present_sha256(raw, pinned))
         found = [*((f"raw/{name}", mine, theirs) for name, mine, theirs in changed), *found]
     return named("data", found)
 
@@ -47,10 +46,9 @@ def code_differences(record: Record) -> list[Difference]:
     """Compare the package's code, code from outside of it, and the locks, by hash."""
     inputs = record["inputs"]
     outside = {name: sha256 for name, sha256 in inputs.get("outside", {}).items() if not name.startswith(".../")}
-    there = {name: file_sha256(ROOT / name) for name in outside if (ROOT / name).is_file()}
     return [
         *named("code", differences.files(inputs["code"], code_sha256(PACKAGE))),
-        *named("code outside of the package", differences.files(outside, there)),
+        *named("code outside of the package", differences.files(outside, present_sha256(ROOT, outside))),
         *named("lock", differences.files(inputs["lock"], lock_sha256(ROOT))),
     ]
 
@@ -80,7 +78,7 @@ def export(record: Record, run: Path, target: Path) -> None:
     Raises:
         UserError: it is not in this repository, and the code here is another one.
     """
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     try:
         source.export(ROOT, record["source"], run, target)
     except source.NoGit as reason:

@@ -17,7 +17,7 @@ from ..repro.inputs import inputs_id, settings_that_count
 from ..repro.record import CONFIG, METRICS, WEIGHTS, Record
 from ..repro.source import PATCH
 from ..repro.traces import TRACE
-from .differences import differing
+from .differences import differing, files
 
 HISTORY = "history.csv"  # a run's own directory has it, a published copy has not
 
@@ -112,9 +112,8 @@ def _weights(run: Path, record: Record) -> list[str]:
         return [str(error)]
     if made_by != record["run"]:
         return [f"{WEIGHTS} is that of the run {made_by}, but the record is that of {record['run']}"]
-    recorded, here = record["outputs"]["tensors"], weights.digests(path.read_bytes())[1]
-    names = [name for name in recorded | here if recorded.get(name) != here.get(name)]
-    return [f"{WEIGHTS}: the tensor {name} is not the one whose hash is in the record" for name in names]
+    changed = files(record["outputs"]["tensors"], weights.digests(path.read_bytes())[1])
+    return [f"{WEIGHTS}: the tensor {name} is not the one whose hash is in the record" for name, *_ in changed]
 
 
 def _history(run: Path, record: Record) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .differences import Difference
-from .verdict import Comparison, Kind, Verdict
+from .verdict import Comparison, Kind, Verdict, telling
 
 MOST_LINES = 40  # of a diff, and rows of a table; the verdict's file has all
 SIDES = ("recorded", "here")
@@ -81,9 +81,9 @@ def _meaning(verdict: Verdict) -> list[str]:
     if verdict.kind is Kind.NONDETERMINISTIC:
         return ["Trained twice here, from the same inputs, and the two disagree: the code is not deterministic."]
     lines = ["Trained twice here, with the same result, which is not the recorded one: the inputs are the same,"]
-    telling = "so the difference lies in the environment; see the table."
+    known = "so the difference lies in the environment; see the table."
     silent = "and nothing in the environment that is recorded differs: look for what the code reads besides its inputs."
-    return [*lines, telling if verdict.in_environment else silent]
+    return [*lines, known if telling(verdict.environment) else silent]
 
 
 def print_diff(console: Console, diff: str) -> None:

@@ -20,6 +20,11 @@ INCIDENTAL = (  # change no results
 )
 
 
+def telling(environment: list[Difference]) -> bool:
+    """Whether something differs in the environment that may change results."""
+    return any(name not in INCIDENTAL for name, *_ in environment)
+
+
 class Kind(Enum):
     """What can be found."""
 
@@ -110,11 +115,6 @@ class Verdict:
     command: str = "make train"
     portable: bool = False
     details: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def in_environment(self) -> bool:
-        """Whether something differs in the environment that may change results."""
-        return any(name not in INCIDENTAL for name, *_ in self.environment)
 
     @property
     def status(self) -> int:

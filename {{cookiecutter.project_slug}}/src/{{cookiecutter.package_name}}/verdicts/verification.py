@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -20,7 +21,7 @@ from . import here, suspects
 from .differences import NOTHING, Difference
 from .integrity import contradictions
 from .rerun import RerunFailed, Result, probe_words, recorded, rerun, steps_of_probe
-from .verdict import INCIDENTAL, Comparison, Kind, Verdict, compare
+from .verdict import Comparison, Kind, Verdict, compare, telling
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,21 @@ class Verification:
         self.folder = folder
         self.record: Record = records.read_finished(run)
         self.reruns = 0
+        self.upto: int | None = None  # the last step to compare; all where it is None
         self.tree, self.python = ROOT, sys.executable
         self.words: list[str] | None = None  # where the settings here differ from the saved ones
         self.machine: dict[str, object] = {}  # that trained again
+
+    @cached_property
+    def recorded_tree(self) -> Path:
+        """The recorded state of the code, written to a folder when it is first asked for.
+
+        Raises:
+            UserError: it is not in this repository.
+        """
+        tree = self.folder / "recorded"
+        here.export(self.record, self.run, tree)
+        return tree
 
     def verdict(self) -> Verdict:
         """Find the verdict.
@@ -77,7 +90,8 @@ class Verification:
         if data:
             return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
         self.original = recorded(self.run, self.record)
-        self.upto = steps_of_probe(self.original.rows, self.run) if self.options.probe else None
+        if self.options.probe:
+            self.upto = steps_of_probe(self.original.rows, self.run)
         inputs = self._choose_code()
         try:
             first = self._train()
@@ -114,13 +128,12 @@ class Verification:
             among_themselves = self._with_operator(among_themselves, again=True)
             found["comparison"] = among_themselves
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
-        telling = [each for each in environment if each[0] not in INCIDENTAL]
-        if self.original.rows and not comparison.divergence and not telling:
+        if self.original.rows and not comparison.divergence and not telling(environment):
             return self._make(Kind.TAMPERED, **found, causes=_edited_outputs(comparison))
         found["comparison"] = self._with_operator(comparison)
         patched = first.environment["patched"].items() - self.original.environment["patched"].items()
         causes = [f"{name} is not as its package was installed, nor as it was recorded" for name, _ in sorted(patched)]
-        suspected = [] if telling else self._suspects(first)
+        suspected = [] if telling(environment) else self._suspects(first)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
     def _suspects(self, result: Result) -> list[str]:
@@ -133,8 +146,7 @@ class Verification:
         if not (self.options.recorded_code or self.options.fresh):
             settings, self.words = here.settings_differences(self.record)
             return here.code_differences(self.record) + settings
-        self.tree = self.folder / "code"
-        here.export(self.record, self.run, self.tree)
+        self.tree = self.recorded_tree
         if self.options.fresh:
             print("Installing the recorded packages into a new environment.", flush=True)
             installed = subprocess.run(["sh", "requirements/install.sh"], cwd=self.tree, env=_fresh_environment())
@@ -181,10 +193,9 @@ class Verification:
         if again:
             sides = [self._train(more, upto=first.step) for _ in range(2)]
         else:
-            tree = self.folder / "operators"
             try:
-                here.export(self.record, self.run, tree)
-                sides = [self._train(more, upto=first.step, tree=tree), self._train(more, upto=first.step)]
+                recorded_side = self._train(more, upto=first.step, tree=self.recorded_tree)
+                sides = [recorded_side, self._train(more, upto=first.step)]
             except (UserError, RerunFailed) as error:
                 print(f"The operator cannot be named: {error}")
                 return comparison
@@ -198,21 +209,19 @@ class Verification:
     def _diff(self, inputs: list[Difference]) -> str:
         if not any(name.startswith("code") for name, *_ in inputs):
             return ""
-        tree = self.folder / "recorded"
         try:
-            here.export(self.record, self.run, tree)
+            return here.code_diff(inputs, self.recorded_tree)
         except UserError as error:
             return f"(no diff: {error})"
-        return here.code_diff(inputs, tree)
 
     def _make(self, kind: Kind, **found: object) -> Verdict:
         outputs = self.record["outputs"]
-        rows = recorded(self.run, self.record).rows if kind is not Kind.TAMPERED else []
-        compared = {"rows": len(rows), "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
+        rows = outputs["trace"]["rows"] if outputs["trace"] and kind is not Kind.TAMPERED else 0
+        compared = {"rows": rows, "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
         command = records.command(self.record)
         portable = self.record["inputs"]["config"]["determinism"]["portable"]
         about = {"compared": compared, "command": command, "portable": portable, **found}
-        return Verdict(kind, self.record["run"], getattr(self, "upto", None), **about)
+        return Verdict(kind, self.record["run"], self.upto, **about)
 
 
 def _edited_outputs(comparison: Comparison) -> list[str]:
