@@ -15,7 +15,7 @@ demo: .venv/.installed $(DEMO) ## Generate a project into demo/ and train in it
 $(DEMO):
 	@$(TOOLS)/cookiecutter . --no-input --output-dir demo
 
-test: lint ## Run all tests: generate, train once, containers (some minutes)
+test: lint .venv-validators/.installed ## Run all tests: generate, train once, containers (half an hour)
 	@$(TOOLS)/python -m pytest $(ARGS)
 
 soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated processors (most of an hour)
@@ -23,7 +23,7 @@ soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated pro
 	@$(TOOLS)/python -m tests.processors $(DEMO)
 	@$(TOOLS)/python -m tests.kills $(DEMO) --runs 100
 
-quick: lint ## Run the tests that only generate (seconds)
+quick: lint .venv-validators/.installed ## Run the tests that only generate (seconds)
 	@$(TOOLS)/python -m pytest -m "not project and not container" $(ARGS)
 
 lint: .venv/.installed ## Check style and types of the template's own Python and shell
@@ -40,9 +40,16 @@ lock: .venv/.installed ## Pin the newest tools, with hashes
 	@$(TOOLS)/pip install --quiet --require-hashes -r "{{cookiecutter.project_slug}}/requirements/uv.txt"
 	@$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--upgrade requirements.in --output-file requirements.txt
+	@$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--upgrade validators.in --output-file validators.txt
 
 clean: ## Remove the tools and demo/
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-validators demo .mypy_cache .ruff_cache .pytest_cache
+
+.venv-validators/.installed: validators.txt .venv/.installed
+	@$(TOOLS)/python -m venv --clear .venv-validators
+	@.venv-validators/bin/pip install --quiet --disable-pip-version-check --require-hashes -r validators.txt
+	@touch $@
 
 .venv/.installed: requirements.txt
 	@[ -n "$(PYTHON)" ] || { echo "error: Python 3.11 or newer was not found: install it, then run make again." >&2; exit 2; }

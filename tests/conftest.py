@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 
 from .baking import bake
 
+USER = 1234  # in containers; neither root nor the image's default
+TOKEN = "a-token-of-this-test"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
@@ -49,6 +54,12 @@ class Project:
         return {str(path.relative_to(self.path)): path.stat().st_mtime_ns for path in paths}
 
 
+def lend_environment(owner: Path, other: Path) -> None:
+    """Give a project the environment of another one, by hard links: it saves the installation, and a gigabyte."""
+    subprocess.run(["cp", "--archive", "--link", str(owner / ".venv"), str(other / ".venv")], check=True)
+    (other / ".venv/.installed").unlink()  # the environment was moved
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project with all answers at their defaults, in a path with a space, after `make train` alone."""
@@ -56,3 +67,39 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     output = made.make("train")
     (made.path.parent / "train.log").write_text(output)
     return made
+
+
+def free_port() -> int:
+    """Find a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_docker() -> None:
+    """Skip without a Docker engine, but fail where it must be there."""
+    found = shutil.which("docker") and subprocess.run(["docker", "compose", "ls"], capture_output=True).returncode == 0
+    if not found and os.environ.get("REQUIRE_DOCKER"):
+        pytest.fail("REQUIRE_DOCKER is set, but no Docker engine with Compose v2 answers")
+    if not found:
+        pytest.skip("no Docker engine with Compose v2 answers")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, int]]:
+    """Generate a project for another user, and bring it up: trained, and JupyterLab served at a free port."""
+    require_docker()
+    project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": "in-a-container"}).project)
+    user = USER if os.getuid() == 0 else os.getuid()
+    port = free_port()
+    env = f"HOST_UID={user}\nHOST_GID={user}\nJUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\nMLFLOW_PORT={free_port()}\n"
+    (project.path / ".env").write_text(env)
+    if os.getuid() == 0:
+        project.run("chown", "--recursive", f"{user}:{user}", ".")
+    try:
+        project.run("docker", "compose", "up", "--detach", "--build")
+        yield project, port
+    finally:
+        everything = ("docker", "compose", "--profile", "tracking")
+        project.run(*everything, "logs", "--no-color")
+        project.run(*everything, "down", "--timeout", "1", "--rmi", "local", "--volumes")

@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 import yaml
+from jinja2 import Environment
 
 
 class Loader(yaml.SafeLoader):
@@ -67,6 +68,11 @@ def _dockerfile(path: Path) -> None:
     assert {line.split()[0] for line in lines if line.strip() and not line.startswith("#")} <= words
 
 
+def _html(path: Path) -> None:
+    """A Jinja template of the project's own, which cookiecutter leaves as it is."""
+    Environment().parse(path.read_text(encoding="utf-8"))
+
+
 def _ini(path: Path) -> None:
     configparser.ConfigParser(interpolation=None).read_string(path.read_text(encoding="utf-8"))
 
@@ -87,6 +93,7 @@ PARSERS: dict[str, Callable[[Path], Any]] = {
     ".sh": _shell,
     ".txt": _lock,
     ".md": _text,
+    ".html": _html,
     "Makefile": _make,
     "Dockerfile": _dockerfile,
     "config": _ini,

@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .baking import bake
-from .conftest import IDENTITY, Project
+from .conftest import IDENTITY, TOKEN, Project
 
 pytestmark = pytest.mark.container
-
-USER = 1234  # neither root nor the image's default
-TOKEN = "a-token-of-this-test"
-
-
-def require_docker() -> None:
-    """Skip without a Docker engine, but fail where it must be there."""
-    found = shutil.which("docker") and subprocess.run(["docker", "compose", "ls"], capture_output=True).returncode == 0
-    if not found and os.environ.get("REQUIRE_DOCKER"):
-        pytest.fail("REQUIRE_DOCKER is set, but no Docker engine with Compose v2 answers")
-    if not found:
-        pytest.skip("no Docker engine with Compose v2 answers")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, int]]:
-    """Generate a project for another user, and bring it up: trained, and JupyterLab served at a free port."""
-    require_docker()
-    project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": "in-a-container"}).project)
-    user = USER if os.getuid() == 0 else os.getuid()
-    if os.getuid() == 0:
-        project.run("chown", "--recursive", f"{user}:{user}", ".")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = f"HOST_UID={user}\nHOST_GID={user}\nJUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\n"
-    (project.path / ".env").write_text(env)
-    try:
-        project.run("docker", "compose", "up", "--detach", "--build")
-        yield project, port
-    finally:
-        project.run("docker", "compose", "logs", "--no-color")
-        project.run("docker", "compose", "down", "--timeout", "1", "--rmi", "local", "--volumes")
 
 
 def get(port: int, path: str) -> int:
@@ -96,9 +59,19 @@ def test_jupyterlab_answers_with_the_token_only_and_on_this_computer_only(served
     assert get(port, f"/lab?token={TOKEN}") == 200
     assert get(port, "/api/contents") == 403
     assert get(port, "/api/contents?token=wrong") == 403
-    assert re.search(rf"http://127\.0\.0\.1:{port}/lab\?token=", project.run("docker", "compose", "logs", "lab"))
     published = project.run("docker", "compose", "port", "lab", "8888")
     assert published.strip() == f"127.0.0.1:{port}"
+
+
+def test_the_log_ends_with_links_to_the_report_and_jupyterlab(served: tuple[Project, int]) -> None:
+    project, port = served
+    assert get(port, "/api") == 200
+    lines = project.run("docker", "compose", "logs", "--no-color", "--no-log-prefix", "lab").split("Ctrl-C")[0]
+    links = re.findall(rf"http://127\.0\.0\.1:{port}(\S+)", lines)
+    assert links == [f"/reports/report.html?token={TOKEN}", f"/lab?token={TOKEN}"]
+    assert [get(port, link) for link in links] == [200, 200]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{links[0].partition('?')[0]}") as answer:
+        assert urllib.parse.urlsplit(answer.url).path == "/login"
 
 
 def test_the_weights_are_those_of_the_host(served: tuple[Project, int], project: Project) -> None:
@@ -116,19 +89,34 @@ def test_a_folder_of_another_user_is_named(served: tuple[Project, int]) -> None:
     assert "not writable for user 4321" in output and "make up" in output
 
 
-def test_the_devcontainer_waits_for_its_editor(served: tuple[Project, int]) -> None:
+def test_the_devcontainer_waits_for_its_editor_and_has_all_it_needs(served: tuple[Project, int]) -> None:
     project, _ = served
-    files = ("-f", "compose.yaml", "-f", ".devcontainer/compose.yaml")
-    lab = json.loads(project.run("docker", "compose", *files, "config", "--format", "json"))["services"]["lab"]
+    files = ("docker", "compose", "-f", "compose.yaml", "-f", ".devcontainer/compose.yaml")
+    lab = json.loads(project.run(*files, "config", "--format", "json"))["services"]["lab"]
     assert lab["command"] == ["sleep", "infinity"]
     assert not lab.get("depends_on") and not lab.get("ports")
+    created = json.loads((project.path / ".devcontainer/devcontainer.json").read_text())["postCreateCommand"]
+    project.run(*files, "run", "--rm", "lab", "sh", "-c", f"{created} && make notebook && make train ARGS=debug=fast")
+
+
+def test_whose_the_results_are_follows_from_the_folder(served: tuple[Project, int]) -> None:
+    project, _ = served
+    env = project.path / ".env"
+    before, owner = env.read_text(), project.path.stat()
+    env.unlink()
+    project.make(".env")
+    assert env.read_text() == f"HOST_UID={owner.st_uid}\nHOST_GID={owner.st_gid}\n"
+    env.write_text(before)
 
 
 def test_a_caller_who_is_root_gets_a_link_with_a_token_made_for_it(served: tuple[Project, int]) -> None:
     """Runs last: it takes the place of the server that the other tests talk to."""
     project, port = served
-    (project.path / ".env").write_text(f"HOST_UID=0\nHOST_GID=0\nJUPYTER_PORT={port}\n")
+    env = project.path / ".env"
+    before = env.read_text()
+    env.write_text(f"HOST_UID=0\nHOST_GID=0\nJUPYTER_PORT={port}\n")
     project.run("docker", "compose", "up", "--detach", "--no-deps", "--force-recreate", "lab")
+    env.write_text(before)
     assert get(port, "/api/contents") == 403
     logs = project.run("docker", "compose", "logs", "--no-color", "lab")
     link = re.search(rf"http://127\.0\.0\.1:{port}(/lab\?token=[0-9a-f]{{32,}})", logs)

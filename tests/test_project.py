@@ -46,10 +46,8 @@ def test_git_sees_only_the_results_that_belong_to_it(project: Project) -> None:
     changed = project.run("git", "status", "--porcelain", "--untracked-files=all").split("\n")
     assert {line[3:] for line in changed if line} <= {
         "dvc.lock",
-        "models/main/config.yaml",
-        "models/main/metrics.json",
-        "models/main/record.json",
-        "models/main/.gitignore",
+        *(f"models/main/{name}" for name in ("config.yaml", "metrics.json", "record.json", ".gitignore")),
+        *(f"models/main/{name}" for name in ("trace.jsonl", "history.csv", "predictions.csv")),
         "reports/metrics.json",
     }
     assert str(project.path) not in (project.path / "models/main/config.yaml").read_text()
@@ -94,7 +92,7 @@ def test_seeds_differ_and_the_same_seed_repeats(project: Project) -> None:
     runs = [next((project.path / "models").glob(f"cnn-lr=0.01-seed={seed}-*")) for seed in range(3)]
     assert len({digest(run) for run in runs}) == 3
     shutil.rmtree(runs[2])
-    assert project.make("train", sweep).count("trained already") == 2  # only what is missing
+    assert project.make("train", sweep).count("was finished") == 2  # only what is missing
     assert len({digest(run) for run in runs}) == 3
     project.make("train", "ARGS=seed=1 trainer.max_epochs=2 model.optimizer.lr=0.01 force=true")
     assert digest(runs[1].with_name(runs[1].name + "-2")) == digest(runs[1])
@@ -150,9 +148,20 @@ def test_optional_loggers(project: Project, logger: str) -> None:
 
 
 def test_notebooks_run_and_stay_stripped(project: Project) -> None:
-    before = (project.path / "notebooks/1.0-explore-data.ipynb").read_bytes()
+    notebooks = sorted((project.path / "notebooks").glob("*.ipynb"))
+    before = [path.read_bytes() for path in notebooks]
     project.make("notebook")
-    assert (project.path / "notebooks/1.0-explore-data.ipynb").read_bytes() == before
+    assert [path.read_bytes() for path in notebooks] == before and len(notebooks) == 2
+
+
+@pytest.mark.parametrize("name", ["1.0-explore-data", "2.0-look-at-a-run"])
+def test_an_error_in_a_notebook_is_noticed(project: Project, name: str) -> None:
+    path = project.path / f"notebooks/{name}.ipynb"
+    content = path.read_text()
+    path.write_text(content.replace("import numpy as np", "import numpy as np; 1 / 0", 1))
+    output = project.make("notebook", status=2)
+    path.write_text(content)
+    assert "ZeroDivisionError" in output
 
 
 def test_a_commit_is_checked(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The data of a generated project: pinned, fetched over the network, pushed and pulled."""
+"""The data of a generated project: pinned, fetched over the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IDENTITY, Project
+from .conftest import Project
 
 pytestmark = pytest.mark.project
 
@@ -65,18 +65,3 @@ def test_fetching_over_https(project: Project, tmp_path: Path) -> None:
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
-
-
-def test_push_and_pull_bring_the_results_to_another_clone(project: Project, tmp_path: Path) -> None:
-    project.python("-m", "dvc", "remote", "add", "--force", "--default", "store", str(tmp_path / "store"))
-    project.make("push")
-    project.run("git", "add", "--all")
-    project.run("git", *IDENTITY, "commit", "--quiet", "--message", "Results")
-    clone = Project(tmp_path / "clone")
-    subprocess.run(["git", "clone", "--quiet", str(project.path), str(clone.path)], check=True)
-    shutil.copytree(project.path / ".venv", clone.path / ".venv", symlinks=True)
-    (clone.path / ".venv/.installed").unlink()  # the environment was moved
-    clone.make("pull")
-    weights = "models/main/model.safetensors"
-    assert (clone.path / weights).read_bytes() == (project.path / weights).read_bytes()
-    assert "Running stage" not in clone.make("train")

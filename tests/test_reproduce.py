@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IDENTITY, Project
+from .conftest import IDENTITY, Project, lend_environment
 
 pytestmark = pytest.mark.project
 
@@ -27,8 +27,7 @@ def clone(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     project.run("git", *IDENTITY, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", "Results")
     clone = Project(tmp_path_factory.mktemp("a stranger's") / "clone")
     subprocess.run(["git", "clone", "--quiet", str(project.path), str(clone.path)], check=True)
-    shutil.copytree(project.path / ".venv", clone.path / ".venv", symlinks=True)
-    (clone.path / ".venv/.installed").unlink()  # the environment was moved
+    lend_environment(project.path, clone.path)
     return clone
 
 
@@ -54,7 +53,7 @@ def test_a_clone_gives_the_committed_run_again(clone: Project, tmp_path: Path) -
 
 def test_the_pipeline_repeats_to_the_byte(clone: Project) -> None:
     """dvc.lock is a contract: whoever runs everything again is left with the same file."""
-    clone.python("-m", "dvc", "repro", "--force", PATH=f"{clone.path / '.venv/bin'}:{os.environ['PATH']}")
+    clone.python("-m", "dvc", "repro", "--force", "evaluate", PATH=f"{clone.path / '.venv/bin'}:{os.environ['PATH']}")
     assert clone.run("git", "diff", "--stat", "--", "dvc.lock", "models/main", "reports/metrics.json") == ""
     lock = (clone.path / "dvc.lock").read_text()
     assert "models/main/trace.jsonl" in lock and "record.json" not in lock

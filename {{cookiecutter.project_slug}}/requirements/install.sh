@@ -2,7 +2,8 @@
 # Installs exactly what the locks say into $VENV, and does nothing when that has been done.
 #   ACCELERATOR  cpu or cuda    (default: as before; the first time, cuda where nvidia-smi finds a GPU)
 #   INSTALLER    uv or pip      (default: uv)
-#   EXTRAS       tensorboard, mlflow, wandb, in any combination (default: as before)
+#   EXTRAS       trackers (tensorboard, mlflow, wandb) and kinds of DVC remotes (s3, gs, azure), in any combination, each
+#                with a lock of that name (default: as before)
 set -eu
 cd "$(dirname "$0")/.."
 fail() { echo "error: $*" >&2; exit 2; }
@@ -24,8 +25,13 @@ case $INSTALLER in uv | pip) ;; *) fail "INSTALLER is '$INSTALLER', but must be 
 extras=${EXTRAS:-$(remembered extras)}
 
 locks="requirements/main.txt requirements/torch-$accelerator.txt"
+possible=
+for lock in requirements/*.txt; do
+    name=${lock##*/} && name=${name%.txt}
+    case $name in main | build | uv | torch-*) ;; *) possible="$possible $name" ;; esac
+done
 for extra in $extras; do
-    [ -f "requirements/$extra.txt" ] && [ "$extra" != main ] || fail "EXTRAS has '$extra', but may hold tensorboard, mlflow and wandb."
+    case "$possible " in *" $extra "*) ;; *) fail "EXTRAS has '$extra', but may hold any of:$possible." ;; esac
     locks="$locks requirements/$extra.txt"
 done
 # what is installed follows from these; where the folder was moved, the package has to be found anew

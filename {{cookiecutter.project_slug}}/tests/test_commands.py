@@ -15,10 +15,11 @@ from .project import NAME, ROOT, UserError, command, module
 
 
 def test_help_needs_no_torch() -> None:
-    names = ", ".join(f"{NAME}.{name}" for name in ("train", "evaluate", "predict", "data.fetch", "data.prepare"))
+    modules = ("train", "evaluate", "predict", "bundle", "data.fetch", "data.prepare")
+    names = ", ".join(f"{NAME}.{name}" for name in modules)
     code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-    for name in ("train", "predict", "evaluate"):
+    for name in ("train", "predict", "evaluate", "bundle"):
         done = command(name, "--help")
         assert done.returncode == 0 and f"python -m {NAME}.{name}" in done.stdout, done.stderr
 

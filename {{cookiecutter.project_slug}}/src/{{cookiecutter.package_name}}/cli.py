@@ -15,13 +15,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from .config import CONFIGS, ROOT, compose, quote
+from .config import CONFIGS, PACKAGE, ROOT, compose, quote
 from .errors import UserError
 from .repro.files import DISK_FULL
 from .repro.inputs import NOT_INPUTS
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
+MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 INTERRUPTED = 130  # exit status after Ctrl-C
 
 
@@ -49,6 +50,9 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
             fail(f"{saved[0]} is run as it is, without {changes[0]!r}: leave one of the two out.")
         sys.argv += [f"hydra.searchpath=[{quote(f'file://{CONFIGS}')}]", "+hydra=project"]
     os.chdir(ROOT)
+    if spec and MULTIRUN & set(sys.argv[1:]):
+        words = [word for word in sys.argv[1:] if word not in MULTIRUN]
+        os.execv(sys.executable, [sys.executable, "-m", f"{PACKAGE.name}.sweep", *words])
     from hydra import main as hydra_decorator
     from hydra.errors import HydraException
 
@@ -86,7 +90,7 @@ def run_with_arguments(task: Callable[[argparse.Namespace], None], parser: argpa
     package = __name__.rpartition(".")[0]
     parser.prog = parser.prog.replace("<package>", package)
     try:
-        task(parser.parse_args())
+        task(parser.parse_intermixed_args())
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from .config import PACKAGE, ROOT
 from .repro import environment, packages, record, source
 from .repro.compute import Compute, now
 from .repro.hashing import file_sha256, json_sha256
+from .repro.record import HISTORY
 from .repro.run import Run
 from .trainer import callbacks_of
 
@@ -47,13 +48,21 @@ def finish_record(
         )
     weights, tensors = digests
     (compute,) = callbacks_of(trainer, Compute)
+    observed = {
+        "status": "finished",
+        "ended": now(),
+        **compute.observed(trainer),
+        "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
+        "history": file_sha256(run.directory / HISTORY),
+    }
     run.finish(
         metrics,
         record.outputs(run.directory, tensors, weights, metrics),
         inputs={"outside": outside},
         environment=environment.describe(PACKAGE),
-        observed=compute.observed(trainer) | {"history": file_sha256(run.directory / "history.csv")},
+        observed=observed,
     )
+    compute.path.unlink(missing_ok=True)
 
 
 def overrides() -> list[str] | None:

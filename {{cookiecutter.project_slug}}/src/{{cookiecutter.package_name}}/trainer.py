@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
 import warnings
@@ -17,14 +18,16 @@ from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from .build import build, build_all
 from .cli import INTERRUPTED
 from .errors import UserError
+from .progress import EVERY, FORM
 from .repro import determinism
 from .repro.best import BestWeights
-from .repro.compute import Compute
+from .repro.compute import COMPUTE, Compute
 from .repro.files import DISK_FULL
 from .repro.hardware import PortableOptimizer, SameHardware
 from .repro.history import History
 from .repro.inputs import portable_config
 from .repro.randomness import Reseed
+from .repro.record import HISTORY
 from .repro.resume import RESUME_LATER, ExactResume, SealedCheckpointIO, histories
 
 T = TypeVar("T", bound=pl.Callback)
@@ -34,11 +37,11 @@ class ProgressLines(pl.Callback):
     """Prints a line now and then, for logs and containers, where a progress bar would be redrawn into a file.
 
     Args:
-        seconds: the least time between two lines.
+        seconds: the least time between two lines; by default what the environment says, or 15.
     """
 
-    def __init__(self, seconds: float = 15.0) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = float(os.environ.get(EVERY, 15)) if seconds is None else seconds
         self.last = time.monotonic()
 
     def on_train_batch_end(
@@ -47,10 +50,17 @@ class ProgressLines(pl.Callback):
         """Print how far training is, and the metrics so far, if the last line is old enough."""
         if time.monotonic() - self.last >= self.seconds:
             self.last = time.monotonic()
-            where = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-            where += f", batch {batch_idx + 1} of {trainer.num_training_batches}"
             metrics = ", ".join(f"{name}={float(value):.4f}" for name, value in trainer.callback_metrics.items())
-            print(f"{where}: {metrics}", flush=True)
+            print(
+                FORM.format(
+                    epoch=trainer.current_epoch + 1,
+                    epochs=trainer.max_epochs,
+                    batch=batch_idx + 1,
+                    batches=trainer.num_training_batches,
+                    metrics=metrics,
+                ),
+                flush=True,
+            )
 
 
 def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
@@ -70,8 +80,9 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     if cfg.determinism.enabled:
         callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
     # first of all: the state is saved before others change it, and they find the generators set
-    callbacks = sorted([Compute(), Reseed(cfg.seed), *callbacks], key=lambda each: not isinstance(each, ExactResume))
-    loggers = [History(directory / "history.csv"), *build_all(cfg, "logger")]
+    callbacks = [Compute(directory / COMPUTE), Reseed(cfg.seed), *callbacks]
+    callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))
+    loggers = [History(directory / HISTORY), *build_all(cfg, "logger")]
     trainer: pl.Trainer = build(
         cfg,
         "trainer",

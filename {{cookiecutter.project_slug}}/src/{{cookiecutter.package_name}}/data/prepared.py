@@ -46,5 +46,5 @@ def origin(cfg: DictConfig) -> dict[str, Any]:
     """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
     made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
     files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
-    card = read_card(ROOT / "data/README.md")
-    return {**card, "card": "data/README.md", "files": files, "split": json_sha256(made["rows"])}
+    card = str(cfg.data.get("card") or "data/README.md")
+    return {**read_card(ROOT / card), "card": card, "files": files, "split": json_sha256(made["rows"])}

@@ -65,17 +65,18 @@ class Classifier(pl.LightningModule):
         """Count this batch into the validation metrics."""
         self._score(batch, self.val_loss, self.val_scores, "val/loss")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count this batch into the test metrics."""
-        self._score(batch, self.test_loss, self.test_scores, "test/loss")
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Count this batch into the test metrics; return its scores, which the callback `predictions` writes down."""
+        return {"scores": self._score(batch, self.test_loss, self.test_scores, "test/loss"), "labels": batch[1]}
 
-    def _score(self, batch: Batch, loss: MeanMetric, scores: MetricCollection, loss_name: str) -> None:
+    def _score(self, batch: Batch, loss: MeanMetric, scores: MetricCollection, loss_name: str) -> torch.Tensor:
         images, labels = batch
-        outputs = self(images)
+        outputs: torch.Tensor = self(images)
         loss.update(self.loss(outputs, labels), weight=len(labels))
         scores.update(outputs, labels)
         self.log(loss_name, loss, prog_bar=loss_name == "val/loss")
         self.log_dict(scores, prog_bar=loss_name == "val/loss")
+        return outputs
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser and, where there is one, the schedule of its learning rate."""

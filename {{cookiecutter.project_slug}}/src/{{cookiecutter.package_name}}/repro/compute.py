@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
@@ -13,53 +14,79 @@ import pytorch_lightning as pl
 import torch
 
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
+COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
+SECONDS = 10.0  # between two notes: what a kill can hide
+SUMMED = ("wall_seconds", "cpu_seconds", "joules")
 
 
 class Compute(pl.Callback):
-    """Counts; its state is in the checkpoints, so that what an earlier start did is counted too.
+    """Counts, and notes the sums in a file now and then, so that runs count which fail or are killed.
 
-    What was done after the last checkpoint before a kill is not.
+    A later start of the same run adds to them.
+
+    Args:
+        path: of the file.
     """
 
-    def __init__(self) -> None:
-        self.before = {"starts": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0, "joules": 0.0}
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = {"starts": 0, **dict.fromkeys(SUMMED, 0.0), **read(path)}
         self.begin = self._now()
+        self.noted = time.monotonic()
 
-    def state_dict(self) -> dict[str, float]:
-        """Read the sums."""
-        return self.sums()
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that there was a start."""
+        self._note(trainer)
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Add to the sums of an earlier start."""
-        self.before = state
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the sums, if the last note is old enough."""
+        if time.monotonic() - self.noted >= SECONDS:
+            self._note(trainer)
 
-    def sums(self) -> dict[str, float]:
-        """Sum up all starts: wall_seconds, cpu_seconds (all processes), joules (of the processor)."""
-        now = self._now()
-        spent = {name: self.before[name] + max(0.0, now[name] - self.begin[name]) for name in now}
-        return {"starts": self.before["starts"] + 1, **spent}
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Note what was spent until an error or a signal."""
+        self._note(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what was spent: what follows can still fail."""
+        self._note(trainer)
 
     def observed(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """Describe the training, now that it has ended."""
-        sums = self.sums()
+        """Describe the training so far: seconds (wall, and CPU of all processes), joules of the processor, bytes."""
+        now = self._now()
+        spent = {name: self.before[name] + max(0.0, now[name] - self.begin[name]) for name in SUMMED}
         return {
-            "status": "finished",
-            "ended": now(),
-            "starts": int(sums["starts"]),
-            "wall_seconds": round(sums["wall_seconds"], 3),
-            "cpu_seconds": round(sums["cpu_seconds"], 3),
-            "joules": round(sums["joules"], 1) if sums["joules"] else None,
+            "starts": int(self.before["starts"]) + 1,
+            "wall_seconds": round(spent["wall_seconds"], 3),
+            "cpu_seconds": round(spent["cpu_seconds"], 3),
+            "joules": round(spent["joules"], 1) if spent["joules"] else None,
             "peak_memory_bytes": peak_memory(),
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None,
             "steps": trainer.global_step,
-            "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         }
+
+    def _note(self, trainer: pl.Trainer) -> None:
+        self.noted = time.monotonic()
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_text(json.dumps(self.observed(trainer)) + "\n")
+        new.replace(self.path)  # not forced to the disk: a lost note is a small loss
 
     @staticmethod
     def _now() -> dict[str, float]:
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu = sum(each.ru_utime + each.ru_stime for each in usage)
         return {"wall_seconds": time.monotonic(), "cpu_seconds": cpu, "joules": energy()}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what a run that has not finished has spent; empty where nothing is noted."""
+    try:
+        noted = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in noted.items() if value is not None} if isinstance(noted, dict) else {}
 
 
 def energy() -> float:

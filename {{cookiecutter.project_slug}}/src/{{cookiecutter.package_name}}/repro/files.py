@@ -15,7 +15,7 @@ SEAL = hashlib.sha256().digest_size  # bytes after the content of a sealed file
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, even if the machine stops in between."""
-    _replace(path, lambda file: file.write(content))
+    replace_atomically(path, lambda file: file.write(content))
 
 
 def write_sealed(path: Path, write: Callable[[Any], Any]) -> None:
@@ -33,7 +33,7 @@ def write_sealed(path: Path, write: Callable[[Any], Any]) -> None:
             raise sealing.error
         file.write(sealing.sha256.digest())
 
-    _replace(path, write_and_seal)
+    replace_atomically(path, write_and_seal)
 
 
 def is_sealed(path: Path) -> bool:
@@ -71,8 +71,13 @@ class _Sealing:
         self.file.flush()
 
 
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write beside the file, force it to the disk, and only then let it take the file's name."""
+def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write beside the file, force it to the disk, and only then let it take the file's name.
+
+    Args:
+        path: of the file.
+        write: called with the open file beside it; called once.
+    """
     new = path.with_name(path.name + ".new")
     try:
         with new.open("wb") as file:

@@ -13,6 +13,10 @@ from .redact import redact
 RUN_PATH = "<run>"
 HASHED = ("config", "code", "lock", "data")
 
+# Code of the package that looks at results. No training imports it, so that a figure may be changed and all runs stay
+# what they are; should one do so, the files are recorded as code from outside.
+VIEWS = ("report.py", "reporting")
+
 # Settings that cannot change the result: where things are written, what is shown, how data is brought to memory. For
 # each of them, tests/test_invariance.py trains with another value and compares the weights.
 NOT_INPUTS = (
@@ -25,12 +29,14 @@ NOT_INPUTS = (
     "callbacks.progress_bar",
     "callbacks.learning_rate",
     "callbacks.trace",
+    "callbacks.predictions",
     "callbacks.probe",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
     "trainer.num_sanity_val_steps",
+    "data.card",
     "data.files",  # what the run reads is data/processed, whose bytes are inputs
     "data.module.directory",
     "data.module.num_workers",
@@ -70,9 +76,14 @@ def lock_sha256(root: Path) -> dict[str, str]:
     return files_sha256(lock, [lock / "main.txt", *lock.glob("torch-*.txt")])
 
 
+def is_view(path: Path, package: Path) -> bool:
+    """Whether a file of the package is among the VIEWS."""
+    return path.is_relative_to(package) and path.relative_to(package).parts[0] in VIEWS
+
+
 def code_sha256(package: Path) -> dict[str, str]:
-    """Hash every Python file of the package."""
-    return files_sha256(package, package.rglob("*.py"))
+    """Hash every Python file of the package, but for the VIEWS."""
+    return files_sha256(package, (path for path in package.rglob("*.py") if not is_view(path, package)))
 
 
 def data_sha256(folder: Path) -> dict[str, str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..errors import UserError
 
+BUSY = "is being trained by"
+
 
 @contextmanager
 def only_process(path: Path, what: Path) -> Iterator[None]:
@@ -41,7 +43,7 @@ def only_process(path: Path, what: Path) -> Iterator[None]:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise UserError(
-                    f"{what} is being trained by {holder}: wait until it has ended, or stop it and start this again."
+                    f"{what} {BUSY} {holder}: wait until it has ended, or stop it and start this again."
                 ) from None
             print(f"warning: {path.parent} cannot be locked ({error.strerror}): start no run twice.", file=sys.stderr)
         file.truncate(0)

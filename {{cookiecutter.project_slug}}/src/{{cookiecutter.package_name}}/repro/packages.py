@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from .hashing import file_sha256
+from .inputs import is_view
 
 STARTUP = ("sitecustomize", "usercustomize")  # modules that Python itself loads at each start, if they are there
 Modules = dict[str, str]  # name and file
@@ -66,14 +67,15 @@ def _sha256(file: str) -> bytes:
 
 
 def outside(modules: Modules, root: Path, package: Path) -> dict[str, str]:
-    """Find loaded code that belongs neither to the package nor to an installed one: path and sha256.
+    """Find loaded code that is not hashed with the package and belongs to no installed one: path and sha256.
 
     Of a path outside of the project only the name is kept, as `.../name.py`: the rest would tell of this computer, and
     mean nothing on another.
     """
+    views = {name: Path(file) for name, file in modules.items() if is_view(Path(file), package)}
     return {
         path.relative_to(root).as_posix() if path.is_relative_to(root) else f".../{path.name}": file_sha256(path)
-        for name, path in sorted(_elsewhere(modules, package).items())
+        for name, path in sorted((_elsewhere(modules, package) | views).items())
         if name not in STARTUP
     }
 

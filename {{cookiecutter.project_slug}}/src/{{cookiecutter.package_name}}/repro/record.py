@@ -22,6 +22,8 @@ from .traces import TRACE
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
+HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
+WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # words of one command, not of a run
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
 SCHEMA = Path(__file__).with_name("record.schema.json")
 
@@ -85,6 +87,9 @@ def command(record: Record) -> str:
     words = record["source"].get("overrides")
     if words is None:
         return "the command that began it"
+    words = [word for word in words if not word.startswith(WISHES)]
+    if any("$" in word for word in words):  # which make and the shell would read as theirs
+        words = [f"models/{record['run']}/{CONFIG}"]
     return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
 
 
@@ -97,9 +102,10 @@ def outputs(directory: Path, digests: dict[str, str], weights: str, metrics: dic
         weights: that of all.
         metrics: exact floats.
     """
-    trace = directory / TRACE
+    trace, predictions = directory / TRACE, directory / PREDICTIONS
     traced = {"sha256": file_sha256(trace), "rows": trace.read_bytes().count(b"\n")} if trace.exists() else None
-    return {"weights": weights, "tensors": digests, "metrics": metrics, "trace": traced}
+    predicted = file_sha256(predictions) if predictions.exists() else None
+    return {"weights": weights, "tensors": digests, "metrics": metrics, "trace": traced, "predictions": predicted}
 
 
 def same_result(one: Record, other: Record) -> bool:

@@ -17,11 +17,12 @@ from .files import write_atomically
 from .hashing import present_sha256
 from .inputs import RUN_PATH, inputs_id, portable_config
 from .lock import only_process
-from .record import CONFIG, METRICS, RECORD, WEIGHTS
+from .record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS
 from .source import PATCH
 from .traces import TRACE
 
-PUBLISHED = (WEIGHTS, CONFIG, METRICS, TRACE, PATCH, RECORD)
+PUBLISHED = (WEIGHTS, CONFIG, METRICS, TRACE, PREDICTIONS, HISTORY, PATCH, RECORD)
+OF_THE_TRAINING = (HISTORY, PATCH, RECORD)  # the same result, trained elsewhere, may have other ones
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Run:
         same = bool(there) and record.same_result(there, self.record)
         for name in PUBLISHED:
             if (self.directory / name).exists():
-                if not same or name not in (RECORD, PATCH):
+                if not same or name not in OF_THE_TRAINING:
                     write_atomically(target / name, (self.directory / name).read_bytes())
             elif not same:
                 (target / name).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from .redact import redact
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code
-RESULTS = ("models", "reports", "dvc.lock")  # made by runs, not read by them
+RESULTS = ("models", "shared", "reports", "dvc.lock")  # made by runs, not read by them
 NOBODY = {"GIT_AUTHOR_NAME": "run", "GIT_AUTHOR_EMAIL": "run@localhost"}
 NOBODY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in NOBODY.items()}
 

@@ -90,7 +90,7 @@ def read_run(path: Path) -> str:
 
 def _open(path: Path, framework: str | None) -> tuple[dict[str, Any], str]:
     if not path.is_file():
-        raise UserError(f"{path} is missing: run `make train`, or name another run's folder.")
+        raise UserError(f"{path} is missing: run `make pull` if it was shared, or `make train`.")
     try:
         with safe_open(path, framework=framework or "numpy", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()} if framework else {}  # noqa: SIM118

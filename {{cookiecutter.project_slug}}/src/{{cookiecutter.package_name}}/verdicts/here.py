@@ -17,12 +17,21 @@ from ..errors import UserError
 from ..repro import source
 from ..repro.hashing import present_sha256
 from ..repro.inputs import code_sha256, data_sha256, lock_sha256, settings_that_count
-from ..repro.record import Record
+from ..repro.record import WISHES, Record
 from . import differences
 from .differences import Difference
 
-CODE = ("src", "configs", "requirements", "pyproject.toml", ".python-version", "README.md", "LICENSE", "data/README.md")
-WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # of one command, not of a run
+# What a project consists of besides data and results; copied where Git does not know the state of the code
+CODE = (
+    *("src", "tests", "configs", "requirements", "notebooks", "references"),
+    *("pyproject.toml", ".python-version", "Makefile", "README.md", "LICENSE", "CITATION.cff", "dvc.yaml"),
+    *(".gitignore", ".gitattributes", ".pre-commit-config.yaml", ".github", ".gitlab-ci.yml"),
+    *("Dockerfile", "compose.yaml", ".dockerignore", ".devcontainer", ".binder"),
+    *(".dvc/config", ".dvc/.gitignore", ".dvcignore", "models/.gitignore", "reports/.gitignore"),
+    *("data/README.md", "data/.gitignore", "data/external/.gitkeep", "data/interim/.gitkeep"),
+)
+NO_CODE = ("__pycache__", "*.egg-info", ".ipynb_checkpoints", ".*_cache", ".DS_Store")
+INSTEAD = "compare with the code here by leaving out CODE= and FRESH="
 
 
 def named(kind: str, found: list[Difference]) -> list[Difference]:
@@ -72,8 +81,17 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
     return found, words if found else None
 
 
-def export(record: Record, run: Path, target: Path) -> None:
+def export(record: Record, run: Path, target: Path, instead: str = INSTEAD) -> bool:
     """Write the recorded state of the code to a folder.
+
+    Args:
+        record: of the run.
+        run: its directory.
+        target: the folder; made if missing.
+        instead: what the user can do where the state is lost.
+
+    Returns:
+        Whether Git had it; else it is a copy of the code here, which is the recorded one.
 
     Raises:
         UserError: it is not in this repository, and the code here is another one.
@@ -81,21 +99,22 @@ def export(record: Record, run: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     try:
         source.export(ROOT, record["source"], run, target)
+        return True
     except source.NoGit as reason:
         if code_differences(record):
             commit = record["source"].get("commit")
             where = f"(commit {commit[:12]}) is not in this repository" if commit else "was kept nowhere"
             fetch = "fetch it (git fetch origin '+refs/runs/*:refs/runs/*'), or " if commit else ""
             raise UserError(
-                f"the recorded code {where} ({reason}), and the code here is another one: {fetch}compare with the code"
-                " here by leaving out CODE= and FRESH=."
+                f"the recorded code {where} ({reason}), and the code here is another one: {fetch}{instead}."
             ) from None
         for name in CODE:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns(*NO_CODE))
             elif (ROOT / name).exists():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, target / name)
+        return False
 
 
 def code_diff(changed: list[Difference], one: Path, other: Path = ROOT) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import yaml
@@ -14,12 +15,12 @@ from ..repro import record as records
 from ..repro import traces, weights
 from ..repro.hashing import file_sha256
 from ..repro.inputs import inputs_id, settings_that_count
-from ..repro.record import CONFIG, METRICS, WEIGHTS, Record
+from ..repro.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record
 from ..repro.source import PATCH
 from ..repro.traces import TRACE
 from .differences import differing, files
 
-HISTORY = "history.csv"  # a run's own directory has it, a published copy has not
+OWN = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # the name of a run's own directory; copies have others, like main
 
 
 def contradictions(run: Path, record: Record) -> list[str]:
@@ -30,7 +31,8 @@ def contradictions(run: Path, record: Record) -> list[str]:
         record: its record, of a finished run.
     """
     found = [*_name(run, record), *_config(run, record), *_metrics(run, record), *_trace(run, record)]
-    found += [*_weights(run, record), *_patch(run, record), *_history(run, record)]
+    found += [*_weights(run, record), *_patch(run, record)]
+    found += [*_history(run, record), *_predictions(run, record)]
     if not found and not records.is_sealed(record):
         found.append("record.json was edited after the run: its seal (sha256) is that of another content")
     return found
@@ -51,7 +53,7 @@ def require_unedited(run: Path) -> None:
 def _name(run: Path, record: Record) -> list[str]:
     found = []
     name = record["run"]
-    if (run / HISTORY).exists() and run.resolve().name != name:
+    if OWN.fullmatch(run.resolve().name) and run.resolve().name != name:
         found.append(f"the directory is called {run.resolve().name}, but its record is that of {name}")
     digits = inputs_id(record["inputs"])
     if digits not in name.split("-"):
@@ -121,6 +123,13 @@ def _history(run: Path, record: Record) -> list[str]:
     if recorded is None or not path.exists() or file_sha256(path) == recorded:
         return []
     return [f"{HISTORY} was edited after the run"]
+
+
+def _predictions(run: Path, record: Record) -> list[str]:
+    path, recorded = run / PREDICTIONS, record["outputs"].get("predictions")
+    if recorded is None or not path.exists() or file_sha256(path) == recorded:
+        return []
+    return [f"{PREDICTIONS} was edited after the run"]
 
 
 def _patch(run: Path, record: Record) -> list[str]:

@@ -73,6 +73,9 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
         return Comparison(divergence, [], [], None)
     tensors = differences.files(one.outputs["tensors"], other.outputs["tensors"])
     metrics = differences.differing(one.outputs["metrics"], other.outputs["metrics"])
+    mine, theirs = one.outputs.get("predictions"), other.outputs.get("predictions")
+    if mine and theirs and mine != theirs:
+        metrics.append(("predictions", mine[:12], theirs[:12]))
     both = tensors and one.weights.exists() and other.weights.exists()
     return Comparison(
         divergence,

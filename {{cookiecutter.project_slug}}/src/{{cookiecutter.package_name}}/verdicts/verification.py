@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ..config import PACKAGE, ROOT, compose, quote
+from ..data.available import make_available
 from ..errors import UserError
 from ..repro import record as records
 from ..repro.record import CONFIG, Record
@@ -86,6 +87,7 @@ class Verification:
         if found:
             return self._make(Kind.TAMPERED, causes=found)
         self.cfg = read_config(self.run, self.root)
+        make_available(self.cfg)
         data = here.data_differences(self.record, self.cfg)
         if data:
             return self._make(Kind.DIFFERENT_INPUTS, inputs=data)

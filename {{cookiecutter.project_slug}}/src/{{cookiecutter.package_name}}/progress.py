@@ -1,0 +1,9 @@
+"""How far a training is, in lines that people and programs can read."""
+
+from __future__ import annotations
+
+import re
+
+EVERY = "PROGRESS_SECONDS"  # environment variable: the least time between two lines
+FORM = "epoch {epoch} of {epochs}, batch {batch} of {batches}: {metrics}"
+LINE = re.compile(r"epoch (?P<epoch>\d+) of (?P<epochs>\d+), batch (?P<batch>\d+) of (?P<batches>\d+): (?P<metrics>.*)")

@@ -1,0 +1,140 @@
+"""Write the report on all runs: `python -m <package>.report`, or `make report`.
+
+It reads what runs have left, and refuses a run whose files are not those that its record names. report.html, the
+figures and the tables are the same bytes for the same results; compute.md, the checklist and the model card tell of the
+machines, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from .about import read_project
+from .cli import run_with_arguments
+from .config import CONFIGS, ROOT
+from .reporting.experiments import Experiment, group
+from .reporting.notes import notes
+from .reporting.runs import FinishedRun, published, read_runs
+from .reporting.settings import check_metrics, find_baseline, read_settings
+
+
+def report(root: Path, settings: DictConfig) -> list[Experiment]:
+    """Write all files of the report.
+
+    Args:
+        root: the project's folder, or one like it.
+        settings: as configs/report.yaml.
+
+    Returns:
+        The experiments that it shows.
+
+    Raises:
+        UserError: a run's files are not what its record says, or there is no run.
+    """
+    models, folder = root / "models", root / "reports"
+    runs, unfinished = read_runs(models, settings.exclude)
+    project = read_project(root)
+    experiments = group(runs, published(models))
+    baseline = find_baseline(experiments, settings.baseline)
+    comparable = [each for each in experiments if each is not baseline and each.same_data(baseline)]
+    check_metrics(settings, experiments)
+    metrics = list(settings.metrics)
+    # here, because they load matplotlib and NumPy
+    from .reporting import figures
+    from .reporting.card import write_card
+    from .reporting.checklist import write_checklist
+    from .reporting.classification import confusion, errors
+    from .reporting.costs import write_costs
+    from .reporting.page import comparisons, estimates, write_page
+    from .reporting.tables import write_csv, write_latex
+
+    drawings = folder / "figures"
+    mistakes, why_not = errors(main_of(experiments[0], models), settings.errors, root / "data/processed", drawings)
+    drawn = [
+        figures.seeds(experiments, settings.metric, drawings),
+        *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
+        confusion(experiments[0], settings.classes, drawings),
+        mistakes,
+        figures.differences(baseline, comparable, settings.metric, drawings),
+    ]
+    remove_others(drawings, {each.name for each in drawn if each})
+    cost = write_costs(folder, experiments, unfinished)
+    write_csv(folder / "results.csv", experiments)
+    write_latex(folder / "results.tex", experiments, metrics)
+    write_checklist(folder / "checklist.md", experiments, metrics, cost, project, root)
+    write_card(folder / "model-card.md", project, experiments[0], main_of(experiments[0], models), metrics, root)
+    write_page(
+        folder / "report.html",
+        project,
+        drawn,
+        metric=settings.metric,
+        metrics=metrics,
+        headline=estimates(experiments[0], [settings.metric])[settings.metric],
+        experiments=experiments,
+        several=any(len(each.runs) > 1 for each in experiments),
+        baseline=baseline,
+        compared=comparisons(baseline, comparable, metrics),
+        notes=[*notes(experiments, baseline), *([why_not] if why_not else [])],
+        origins=origins(experiments),
+    )
+    return experiments
+
+
+def main_of(experiment: Experiment, models: Path) -> FinishedRun:
+    """Find the main run in its experiment; the first one where it is not there."""
+    main = published(models)
+    return next((run for run in experiment.runs if run.id == main), experiment.first)
+
+
+def origins(experiments: list[Experiment]) -> list[dict[str, Any]]:
+    """List the data sets behind the experiments, each once."""
+    found: list[dict[str, Any]] = []
+    for each in experiments:
+        origin = each.first.record["inputs"].get("origin") or {}
+        shown = {key: origin.get(key) for key in ("title", "licence", "address", "card", "files")}
+        known = next((other for other in found if {**shown, "of": other["of"]} == other), None)
+        if known:
+            known["of"].append(each.name)
+        elif shown["files"]:
+            found.append({**shown, "of": [each.name]})
+    return found
+
+
+def remove_others(folder: Path, names: set[str]) -> None:
+    """Remove figures of an earlier report that this one does not have."""
+    for path in [*folder.glob("*.svg"), *folder.glob("*.png")]:
+        if path.stem not in names:
+            path.unlink()
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the report, and say where it is and what it tells."""
+    os.chdir(ROOT)
+    settings = read_settings(CONFIGS / "report.yaml", arguments.settings)
+    experiments = report(ROOT, settings)
+    from .reporting.page import estimates
+
+    for each in experiments:
+        found = ", ".join(f"{name} {value}" for name, value in estimates(each, [settings.metric]).items())
+        print(f"{each.name}: {len(each.runs)} {'seeds' if len(each.runs) > 1 else 'seed'}, {found}")
+    print("reports/report.html: open it in a browser; beside it figures/, results.csv, results.tex, compute.md,")
+    print("checklist.md and model-card.md")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        prog="python -m <package>.report",
+        description="Write reports/report.html, with figures and tables, on all runs in models/.",
+    )
+    described.add_argument("settings", nargs="*", metavar="key=value", help="instead of what configs/report.yaml says")
+    return described
+
+
+if __name__ == "__main__":
+    run_with_arguments(main, parser())

@@ -1,0 +1,120 @@
+"""Which runs belong together: the same code, settings and data, and only the seed is another one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..repro.hashing import json_sha256
+from ..verdicts.differences import flat
+from .runs import FinishedRun
+
+SAME = ("code", "lock", "data", "outside")  # inputs that all seeds of an experiment share
+
+
+@dataclass
+class Experiment:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        runs: one for each seed, in the seeds' order.
+        name: for people; no two experiments of a report share it.
+        repeats: further runs with the inputs of one of them.
+    """
+
+    runs: list[FinishedRun]
+    name: str = ""
+    repeats: list[FinishedRun] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def first(self) -> FinishedRun:
+        """The run with the lowest seed, which stands for what all have in common."""
+        return self.runs[0]
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Give the metric of each seed that has it."""
+        return {run.seed: run.metrics[metric] for run in self.runs if metric in run.metrics}
+
+    def same_data(self, other: Experiment) -> bool:
+        """Whether both were trained and tested on the same files."""
+        return bool(self.first.record["inputs"]["data"] == other.first.record["inputs"]["data"])
+
+
+def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
+    """Group runs into experiments, the one of the main run first, then by name.
+
+    Args:
+        runs: finished ones.
+        main: id of the main run.
+    """
+    groups: list[list[FinishedRun]] = []
+    for run in sorted(runs, key=lambda each: (each.seed, len(each.id), each.id)):
+        fitting = next((each for each in groups if same_but_for_seed(each[0], run)), None)
+        if fitting is None:
+            groups.append([run])
+        else:
+            fitting.append(run)
+    experiments = [_experiment(each) for each in groups]
+    _name(experiments)
+    return sorted(experiments, key=lambda each: (main not in [run.id for run in each.runs + each.repeats], each.name))
+
+
+def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
+    """Whether two runs differ in nothing but the seed, and in settings that follow it."""
+    a, b = one.record["inputs"], other.record["inputs"]
+    if any((a.get(key) or {}) != (b.get(key) or {}) for key in SAME):
+        return False
+    mine, theirs = flat(a["config"]), flat(b["config"])
+    differing = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+    return all(mine.get(key) == one.seed and theirs.get(key) == other.seed for key in differing)
+
+
+def _experiment(runs: list[FinishedRun]) -> Experiment:
+    chosen: dict[int, FinishedRun] = {}
+    repeats = []
+    for run in runs:
+        if run.seed in chosen:
+            repeats.append(run)
+        else:
+            chosen[run.seed] = run
+    return Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats)
+
+
+def _name(experiments: list[Experiment]) -> None:
+    """Name each by the readable part of its runs' ids, and by what else differs where that is not enough."""
+    for each in experiments:
+        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", each.first.id)
+        each.name = re.sub(rf"[-_,]?seed={each.first.seed}\b", "", readable) or readable
+    for name in {each.name for each in experiments}:
+        alike = [each for each in experiments if each.name == name]
+        if len(alike) > 1:
+            for each, difference in zip(alike, _distinctions(alike), strict=True):
+                each.name = f"{name} {difference}"
+
+
+def _distinctions(alike: list[Experiment]) -> list[str]:
+    settings = [flat(each.first.record["inputs"]["config"]) for each in alike]
+    keys = sorted({key for each in settings for key in each})
+    # what follows the seed does not tell experiments apart
+    seeds = [each.first.seed for each in alike]
+    varied = [
+        key
+        for key in keys
+        if len({repr(each.get(key)) for each in settings}) > 1
+        and not all(each.get(key) == seed for each, seed in zip(settings, seeds, strict=True))
+    ]
+    # of settings that follow each other, the shortest says it
+    patterns = {tuple(repr(each.get(key)) for each in settings): key for key in sorted(varied, key=len, reverse=True)}
+    varied = sorted(patterns.values())
+    said = [[f"{key.rpartition('.')[2]}={each.get(key)}" for key in varied[:3]] for each in settings]
+    for part in SAME:
+        hashes = [json_sha256(each.first.record["inputs"].get(part) or {})[:4] for each in alike]
+        if len(set(hashes)) > 1:
+            said = [[*words, f"{part}:{digits}"] for words, digits in zip(said, hashes, strict=True)]
+    return [" ".join(words) for words in said]

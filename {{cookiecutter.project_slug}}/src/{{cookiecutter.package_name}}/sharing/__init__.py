@@ -1,0 +1,1 @@
+"""What is shared with others: runs by Git and DVC, and where the DVC remote is."""

@@ -1,0 +1,1 @@
+"""Many runs at once: which ones, their processes, what is shown of them."""
