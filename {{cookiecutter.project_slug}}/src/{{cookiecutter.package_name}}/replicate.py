@@ -22,7 +22,7 @@ from .reporting.replication import side_by_side
 from .reporting.runs import published, read_runs
 from .repro.files import write_atomically
 from .repro.inputs import data_sha256
-from .repro.record import WISHES
+from .repro.record import settings_of
 from .sweep import jobs_at_once, sweep
 from .sweeping.combinations import composed, seeds
 from .verdicts import here
@@ -58,8 +58,8 @@ def words_for(experiment: Experiment, config: str) -> list[str]:
     if not (CONFIGS / "data" / f"{config}.yaml").exists():
         known = ", ".join(sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")))
         raise UserError(f"configs/data/{config}.yaml is missing: describe the new data there; there are: {known}.")
-    said = experiment.first.record["source"].get("overrides") or []
-    words = [word for word in said if not word.startswith((*WISHES, "seed=", "data=", "run_name=", "paths."))]
+    said = settings_of(experiment.first.record) or []
+    words = [word for word in said if not word.startswith(("seed=", "data=", "run_name=", "paths."))]
     folder = f"${{paths.root}}/data/replication/{config}"
     words += [
         f"data={config}",

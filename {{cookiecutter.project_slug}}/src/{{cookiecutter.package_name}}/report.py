@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from .about import read_project
 from .cli import run_with_arguments
 from .config import CONFIGS, ROOT
-from .reporting.experiments import Experiment, group
+from .reporting.experiments import Experiment, data_sets, group
 from .reporting.notes import notes
 from .reporting.runs import FinishedRun, published, read_runs
 from .reporting.settings import check_metrics, find_baseline, read_settings
@@ -39,7 +38,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
     project = read_project(root)
-    experiments = group(runs, published(models))
+    main = published(models)
+    experiments = group(runs, main)
     baseline = find_baseline(experiments, settings.baseline)
     comparable = [each for each in experiments if each is not baseline and each.same_data(baseline)]
     check_metrics(settings, experiments)
@@ -53,8 +53,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     from .reporting.page import comparisons, estimates, write_page
     from .reporting.tables import write_csv, write_latex
 
-    drawings = folder / "figures"
-    mistakes, why_not = errors(main_of(experiments[0], models), settings.errors, root / "data/processed", drawings)
+    drawings, main_run = folder / "figures", main_of(experiments[0], main)
+    mistakes, why_not = errors(main_run, settings.errors, root / "data/processed", drawings)
     drawn = [
         figures.seeds(experiments, settings.metric, drawings),
         *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
@@ -67,7 +67,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     write_csv(folder / "results.csv", experiments)
     write_latex(folder / "results.tex", experiments, metrics)
     write_checklist(folder / "checklist.md", experiments, metrics, cost, project, root)
-    write_card(folder / "model-card.md", project, experiments[0], main_of(experiments[0], models), metrics, root)
+    write_card(folder / "model-card.md", project, experiments[0], main_run, metrics, root)
     write_page(
         folder / "report.html",
         project,
@@ -80,29 +80,14 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         baseline=baseline,
         compared=comparisons(baseline, comparable, metrics),
         notes=[*notes(experiments, baseline), *([why_not] if why_not else [])],
-        origins=origins(experiments),
+        origins=data_sets(experiments),
     )
     return experiments
 
 
-def main_of(experiment: Experiment, models: Path) -> FinishedRun:
-    """Find the main run in its experiment; the first one where it is not there."""
-    main = published(models)
+def main_of(experiment: Experiment, main: str | None) -> FinishedRun:
+    """Find the main run, by its id, in its experiment; the first one where it is not there."""
     return next((run for run in experiment.runs if run.id == main), experiment.first)
-
-
-def origins(experiments: list[Experiment]) -> list[dict[str, Any]]:
-    """List the data sets behind the experiments, each once."""
-    found: list[dict[str, Any]] = []
-    for each in experiments:
-        origin = each.first.record["inputs"].get("origin") or {}
-        shown = {key: origin.get(key) for key in ("title", "licence", "address", "card", "files")}
-        known = next((other for other in found if {**shown, "of": other["of"]} == other), None)
-        if known:
-            known["of"].append(each.name)
-        elif shown["files"]:
-            found.append({**shown, "of": [each.name]})
-    return found
 
 
 def remove_others(folder: Path, names: set[str]) -> None:

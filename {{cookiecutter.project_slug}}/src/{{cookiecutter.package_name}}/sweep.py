@@ -12,6 +12,8 @@ import re
 import signal
 import sys
 
+from omegaconf import DictConfig
+
 from .cli import INTERRUPTED, run_with_arguments
 from .config import ROOT, check, get
 from .errors import UserError
@@ -33,9 +35,10 @@ def sweep(words: list[str], most: int | None = None) -> int:
         UserError: a setting is misspelt.
     """
     combinations = combine(words)
-    for each in combinations:  # before anything is trained
-        check(composed(each.words))
-    jobs = Jobs([Job(each.label, each.words, LOGS) for each in combinations], most or cores(combinations[0].words))
+    settings = [composed(each.words) for each in combinations]
+    for cfg in settings:  # before anything is trained
+        check(cfg)
+    jobs = Jobs([Job(each.label, each.words, LOGS) for each in combinations], most or cores(settings[0]))
     with Screen(jobs) as screen:
         for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
@@ -57,9 +60,8 @@ def sweep(words: list[str], most: int | None = None) -> int:
     return 1 if failed else 0
 
 
-def cores(words: list[str]) -> int:
+def cores(cfg: DictConfig) -> int:
     """Say how many runs fit the processor at once: its cores that are ours, by the threads of one run; one on a GPU."""
-    cfg = composed(words)
     threads = get(cfg, "determinism.threads")
     if threads is None or get(cfg, "trainer.accelerator") != "cpu":
         return 1

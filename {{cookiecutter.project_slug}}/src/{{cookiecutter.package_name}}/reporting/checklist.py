@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..about import Project
 from ..repro.files import write_atomically
 from .costs import HEADINGS, UNFINISHED, Cost, table
-from .experiments import Experiment
+from .experiments import Experiment, data_sets
 from .runs import FinishedRun
 from .statistics import estimate
 
@@ -55,11 +54,11 @@ def write_checklist(
     runs = [run for each in experiments for run in each.runs]
     sections = [
         ("4. Reproducibility of the results", _reproducibility(runs)),
-        ("5. Open access to data and code", _access(runs, project.address)),
+        ("5. Open access to data and code", _access(experiments, project.address)),
         ("6. Settings and details of the experiments", _settings(experiments)),
         ("7. Statistical significance", _significance(experiments, metrics)),
         ("8. Compute", _compute(costs)),
-        ("12. Licences of what was used", _licences(runs)),
+        ("12. Licences of what was used", _licences(experiments)),
         ("13. New assets", _assets(project.licence, root)),
     ]
     text = "\n".join("\n".join([f"\n## {title}", "", ANSWER, "", *lines]) for title, lines in sections)
@@ -85,7 +84,8 @@ def _reproducibility(runs: Sequence[FinishedRun]) -> list[str]:
     ]
 
 
-def _access(runs: Sequence[FinishedRun], address: str | None) -> list[str]:
+def _access(experiments: Sequence[Experiment], address: str | None) -> list[str]:
+    runs = [run for each in experiments for run in each.runs]
     lines = [f"- Code: {address or 'no address is given in CITATION.cff'}; commands: README.md."]
     remotes = sorted({str(run.record["source"]["remote"]) for run in runs if run.record["source"].get("remote")})
     lines += [f"- The runs were trained in a clone of {', '.join(remotes)}."] if remotes else []
@@ -95,7 +95,7 @@ def _access(runs: Sequence[FinishedRun], address: str | None) -> list[str]:
             f"- {len(changed)} runs were trained with changes that were not committed (`code.patch`, `refs/runs/`):"
             f" {', '.join(f'`{each}`' for each in changed[:5])}{' and others' if len(changed) > 5 else ''}."
         )
-    for origin in _origins(runs):
+    for origin in data_sets(experiments):
         where = origin.get("address") or "no persistent address in the data card"
         lines.append(f"- Data: {origin.get('title') or 'untitled'}, {where}.")
         lines += [f"  - `{each['name']}` from `{each['uri']}`, sha256 `{each['sha256']}`" for each in origin["files"]]
@@ -148,10 +148,10 @@ def _compute(costs: Sequence[Cost]) -> list[str]:
     return lines
 
 
-def _licences(runs: Sequence[FinishedRun]) -> list[str]:
+def _licences(experiments: Sequence[Experiment]) -> list[str]:
     lines = [
         f"- Data: {origin.get('title') or 'untitled'}: {origin.get('licence') or 'no licence in the data card'}."
-        for origin in _origins(runs)
+        for origin in data_sets(experiments)
     ]
     return [*lines, "- Software: the packages in requirements/, each under its own licence; cite those you build on."]
 
@@ -162,12 +162,3 @@ def _assets(licence: str | None, root: Path) -> list[str]:
         "- Weights: described by `model-card.md`; say under which licence you give them.",
         f"- Data card: {'data/README.md' if (root / 'data/README.md').exists() else 'missing: write data/README.md'}.",
     ]
-
-
-def _origins(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for run in runs:
-        origin = run.record["inputs"].get("origin")
-        if origin and origin.get("files") and origin not in found:
-            found.append(origin)
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..repro.hashing import json_sha256
 from ..verdicts.differences import flat
@@ -70,9 +71,31 @@ def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
     a, b = one.record["inputs"], other.record["inputs"]
     if any((a.get(key) or {}) != (b.get(key) or {}) for key in SAME):
         return False
-    mine, theirs = flat(a["config"]), flat(b["config"])
-    differing = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
-    return all(mine.get(key) == one.seed and theirs.get(key) == other.seed for key in differing)
+    return not differing_settings(one, other)
+
+
+def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
+    """List the settings in which two runs differ, but for the seed and those that follow it: name and both values."""
+    mine, theirs = (flat(each.record["inputs"]["config"]) for each in (one, other))
+    return [
+        (key, mine.get(key), theirs.get(key))
+        for key in sorted(mine | theirs)
+        if mine.get(key) != theirs.get(key) and (mine.get(key), theirs.get(key)) != (one.seed, other.seed)
+    ]
+
+
+def data_sets(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """List the data sets behind the experiments, each once: what its card says, its files, and `of`, their names."""
+    found: list[dict[str, Any]] = []
+    for each in experiments:
+        origin = each.first.record["inputs"].get("origin") or {}
+        shown = {key: origin.get(key) for key in ("title", "licence", "address", "card", "files")}
+        known = next((other for other in found if {**shown, "of": other["of"]} == other), None)
+        if known:
+            known["of"].append(each.name)
+        elif shown["files"]:
+            found.append({**shown, "of": [each.name]})
+    return found
 
 
 def _experiment(runs: list[FinishedRun]) -> Experiment:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..verdicts.differences import flat
-from .experiments import Experiment
+from .experiments import Experiment, differing_settings
 from .statistics import estimate, unpaired
 
 
@@ -29,7 +28,7 @@ def side_by_side(before: Experiment, after: Experiment) -> str:
     for name in metrics:
         one, other = list(before.values(name).values()), list(after.values(name).values())
         lines.append(f"| {name} | {estimate(one)} | {estimate(other)} | {unpaired(one, other)} |")
-    differing = _settings(before, after)
+    differing = [each for each in differing_settings(before.first, after.first) if each[0] != "data.name"]
     if differing:
         lines += ["", "Settings that differ, beyond the choice of the data:", ""]
         lines += [f"- {key}: {mine} and {theirs}" for key, mine, theirs in differing]
@@ -48,13 +47,3 @@ def _data(experiment: Experiment) -> str:
 
 def _seeds(experiment: Experiment) -> str:
     return ", ".join(map(str, experiment.seeds))
-
-
-def _settings(before: Experiment, after: Experiment) -> list[tuple[str, object, object]]:
-    one, other = (flat(each.first.record["inputs"]["config"]) for each in (before, after))
-    seeds = before.first.seed, after.first.seed
-    return [
-        (key, one.get(key), other.get(key))
-        for key in sorted(one | other)
-        if one.get(key) != other.get(key) and key != "data.name" and (one.get(key), other.get(key)) != seeds
-    ]

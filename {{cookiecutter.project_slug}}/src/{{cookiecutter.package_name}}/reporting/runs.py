@@ -16,10 +16,10 @@ from ..errors import UserError
 from ..repro import compute
 from ..repro import record as records
 from ..repro.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
+from ..saved import MAIN
 from ..verdicts.appendix import verdicts_on
 from ..verdicts.integrity import contradictions
 
-MAIN = "main"  # the published copy of the pipeline's main run
 Curve = dict[int, float]  # value at each step
 
 
@@ -114,7 +114,7 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
     finished: dict[str, FinishedRun] = {}
     unfinished, wrong = [], []
     folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
-    for folder in sorted(folders, key=lambda each: each.name == MAIN):
+    for folder in sorted(folders, key=lambda each: each.name == MAIN.name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue
         record = records.read(folder)
@@ -136,7 +136,7 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
 
 def published(models: Path) -> str | None:
     """Return the id of the run that was published as the main one."""
-    path = models / MAIN / RECORD
+    path = models / MAIN.name / RECORD
     return str(json.loads(path.read_text())["run"]) if path.exists() else None
 
 

@@ -82,12 +82,17 @@ def read_finished(directory: Path) -> Record:
     return record
 
 
+def settings_of(record: Record) -> list[str] | None:
+    """Read the settings in the words of the command that began a run; None where there was none."""
+    words = record["source"].get("overrides")
+    return words and [word for word in words if not word.lstrip("+~").startswith(WISHES)]
+
+
 def command(record: Record) -> str:
     """Say what a user types to train the run, as far as the record knows."""
-    words = record["source"].get("overrides")
+    words = settings_of(record)
     if words is None:
         return "the command that began it"
-    words = [word for word in words if not word.startswith(WISHES)]
     if any("$" in word for word in words):  # which make and the shell would read as theirs
         words = [f"models/{record['run']}/{CONFIG}"]
     return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"

@@ -17,11 +17,11 @@ from ..errors import UserError
 from ..repro import record as records
 from ..repro.files import write_atomically
 from ..repro.record import RECORD, WEIGHTS
+from ..saved import MAIN
 from ..verdicts.integrity import contradictions
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER = ("debug-", "reference-")  # the beginnings of names
-MAIN = "main"  # which the pipeline shares
 NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
 
 
@@ -45,7 +45,7 @@ def finished(root: Path = ROOT) -> set[str]:
             status = json.loads(path.read_text())["observed"]["status"]
         except (ValueError, KeyError, TypeError):
             status = "finished"  # `check` says what is wrong with it
-        if status == "finished" and path.parent.name != MAIN and not path.parent.name.startswith(NEVER):
+        if status == "finished" and path.parent.name != MAIN.name and not path.parent.name.startswith(NEVER):
             names.add(path.parent.name)
     return names
 
@@ -65,7 +65,7 @@ def named(runs: Sequence[Path], root: Path = ROOT) -> set[str]:
         if name.startswith(NEVER):
             raise UserError(f"{run} was made to try something out, and is not shared: name another run.")
         names.add(name)
-    return names - {MAIN}
+    return names - {MAIN.name}  # which the pipeline shares
 
 
 def check(names: Iterable[str], root: Path = ROOT) -> None:

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..repro import source
 from ..repro.hashing import present_sha256
 from ..repro.inputs import code_sha256, data_sha256, lock_sha256, settings_that_count
-from ..repro.record import WISHES, Record
+from ..repro.record import Record, settings_of
 from . import differences
 from .differences import Difference
 
@@ -68,10 +68,9 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
     Returns:
         The differences, and the words of the command if there are any; else None, for the saved config.yaml says it.
     """
-    words = record["source"].get("overrides")
+    words = settings_of(record)
     if words is None:
         return [], None
-    words = [word for word in words if not word.lstrip("+~").startswith(WISHES)]
     try:
         here = settings_that_count(compose(words))
     except (HydraException, OmegaConfBaseException, UserError) as error:
