@@ -24,6 +24,8 @@ from .history import History
 Checkpoint = dict[str, Any]
 
 FILES = "resume-[0-9]*[0-9].ckpt"
+# What asks a training to save its state and end: SIGTERM, and what clusters send before the time is up
+LEAVE = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 RESUME_LATER = 75  # exit status: "temporary failure", start the same command again
 
 
@@ -99,11 +101,12 @@ class ExactResume(pl.Callback):
     # --- when it is saved and put back
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over from Lightning, which leaves at points from where it cannot resume exactly."""
+        """Take the signals over from Lightning, which leaves at points from where it cannot resume exactly."""
         self.step = self.saved_step = trainer.global_step
         self.saved_time = time.monotonic()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._leave_soon)  # Lightning puts the former handler back
+            for number in LEAVE:
+                signal.signal(number, self._leave_soon)  # Lightning puts the former handler back
 
     def _leave_soon(self, number: int, frame: FrameType | None) -> None:
         self.asked_to_leave = time.monotonic()
