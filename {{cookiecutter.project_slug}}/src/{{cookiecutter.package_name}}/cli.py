@@ -19,11 +19,12 @@ from .config import CONFIGS, PACKAGE, ROOT, compose, quote
 from .errors import UserError
 from .repro.files import DISK_FULL
 from .repro.inputs import NOT_INPUTS
+from .repro.leaving import INTERRUPTED
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
-INTERRUPTED = 130  # exit status after Ctrl-C
+STARTED_IN = Path.cwd()  # before we go to the project's folder
 
 
 def run_command(task: Callable[[DictConfig], Any]) -> None:
@@ -77,6 +78,23 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
         if show_traceback:
             raise
         fail(explain(error))
+
+
+def start_processes(world: int) -> None:
+    """Run this command in several processes at once; leave if one of them fails.
+
+    Raises:
+        UserError: there is no command, but a notebook.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from .repro.launch import Processes
+
+    if not HydraConfig.initialized():
+        raise UserError("several processes need a command of their own: make train ARGS='trainer=ddp ...'.")
+    status = Processes([sys.executable, *sys.orig_argv[1:]], STARTED_IN, world).run()
+    if status:
+        raise SystemExit(status)
 
 
 def counts(override: str) -> bool:

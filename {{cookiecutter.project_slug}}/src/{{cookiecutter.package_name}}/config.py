@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import UserError
+from .repro import ranks
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parents[1]
@@ -34,9 +35,14 @@ RULES: list[Rule] = [
     *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(GROUPS)),
     ("seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
     ("trainer.max_epochs", lambda v: _whole(v, 1), "a whole number of at least 1"),
-    ("trainer.devices", lambda v: v == 1 or (isinstance(v, list) and len(v) == 1), "1, or a list of one device"),
+    (
+        "trainer.devices",
+        lambda v: _whole(v, 1) or (isinstance(v, list) and v != []),
+        "a number of processes, or a list of GPUs",
+    ),
+    ("trainer.num_nodes", lambda v: _whole(v, 1), "a whole number of at least 1"),
     ("trainer.max_time", lambda v: False, "null, because what the clock decides cannot be repeated; use max_epochs"),
-    ("trainer.strategy", lambda v: v in ("auto", "single_device"), "auto: several processes are not supported yet"),
+    ("trainer.strategy", lambda v: v == "auto", "auto: trainer.devices says how many processes there are"),
     ("trainer.benchmark", lambda v: v is False, "false: it would choose by the speed of the moment"),
     ("trainer.val_check_interval", _real, "a number of batches or a fraction of an epoch, not a time of the clock"),
     ("data.module.batch_size", lambda v: _whole(v, 1), "a whole number of at least 1"),
@@ -50,6 +56,7 @@ RULES: list[Rule] = [
     ("model.network.dropout", lambda v: _real(v) and 0 <= v < 1, "a number from 0 to below 1"),
     ("determinism.enabled", lambda v: isinstance(v, bool), "true or false"),
     ("determinism.portable", lambda v: isinstance(v, bool), "true or false"),
+    ("determinism.shards", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
     ("determinism.threads", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
     ("callbacks.resume.every_n_steps", lambda v: _whole(v, 1), "a whole number of at least 1"),
     ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
@@ -84,8 +91,32 @@ def check(cfg: DictConfig) -> None:
         raise UserError("determinism.threads is null, but the number of threads matters: give one, or determinism=off.")
     if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
+    check_shards(cfg)
     if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
+
+
+def check_shards(cfg: DictConfig) -> None:
+    """Refuse numbers of processes and shards that do not go together.
+
+    Raises:
+        UserError: names both.
+    """
+    shards, processes = ranks.shards(cfg), ranks.wanted(cfg)
+    if shards < processes:
+        raise UserError(
+            f"determinism.shards is {shards}, but trainer.devices and trainer.num_nodes make {processes} processes, and"
+            " each of them needs a shard: ask for fewer processes or more shards."
+        )
+    if shards == 1:
+        return
+    batch_size = get(cfg, "data.module.batch_size")
+    if batch_size is not None and batch_size < shards:
+        raise UserError(f"data.module.batch_size is {batch_size}, too few samples for {shards} shards: raise it.")
+    if get(cfg, "trainer.precision") in ("16-mixed", 16, "16"):
+        raise UserError("trainer.precision=16-mixed rescales as it goes, which shards cannot do: use bf16-mixed.")
+    if get(cfg, "trainer.sync_batchnorm"):
+        raise UserError("trainer.sync_batchnorm adds up in an order that depends on the processes: leave it out.")
 
 
 def known_settings() -> set[str]:

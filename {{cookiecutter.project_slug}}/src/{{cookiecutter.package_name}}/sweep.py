@@ -14,9 +14,10 @@ import sys
 
 from omegaconf import DictConfig
 
-from .cli import INTERRUPTED, run_with_arguments
+from .cli import run_with_arguments
 from .config import ROOT, check, get
 from .errors import UserError
+from .repro.leaving import INTERRUPTED
 from .sweeping.combinations import combine, composed, seeds
 from .sweeping.jobs import Job, Jobs
 from .sweeping.screen import Screen

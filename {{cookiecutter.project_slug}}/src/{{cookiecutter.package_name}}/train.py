@@ -10,10 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from .cli import run_command
+from .cli import run_command, start_processes
 from .config import PACKAGE, ROOT, check
 from .data.prepared import origin, require_prepared
-from .repro import determinism
+from .repro import determinism, ranks
 from .repro.inputs import collect
 from .repro.run import Run, find_run
 
@@ -29,6 +29,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     inputs = collect(cfg, root=ROOT, package=PACKAGE, data=Path(cfg.paths.processed))
     inputs["origin"] = origin(cfg)
     run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
+    ranks.require_match(cfg)
+    if ranks.wanted(cfg) > ranks.current().world and not run.finished:
+        start_processes(ranks.wanted(cfg))  # each of them comes here again, and the first one does the rest
+        return run.metrics
     with run.lock():
         if run.finished:
             from .verdicts.integrity import require_unedited  # here, because it loads NumPy
@@ -37,6 +41,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
             print("These inputs have been trained already; force=true trains once more, beside it.")
         else:
             train_anew(cfg, run)
+    if not ranks.is_first():
+        return {}
     if cfg.publish:
         run.publish(Path(cfg.paths.root) / cfg.publish)
     show(run, cfg.publish)
@@ -60,11 +66,13 @@ def train_anew(cfg: DictConfig, run: Run) -> None:
     model = build(cfg, "model")
     trainer = build_trainer(cfg, run.directory)
 
-    begin_record(run, cfg)
+    if ranks.is_first():
+        begin_record(run, cfg)
     fit(trainer, model, datamodule)
     keep_best(trainer, model)
     metrics = measure(trainer, model, datamodule)
-    finish_record(run, trainer, metrics, weights.save(model.network, run.directory / "model.safetensors", run.id))
+    if ranks.is_first():
+        finish_record(run, trainer, metrics, weights.save(model.network, run.directory / "model.safetensors", run.id))
 
 
 def show(run: Run, published: str | None) -> None:

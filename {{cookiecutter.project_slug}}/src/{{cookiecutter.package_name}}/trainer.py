@@ -16,19 +16,21 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
 from .build import build, build_all
-from .cli import INTERRUPTED
 from .errors import UserError
 from .progress import EVERY, FORM
-from .repro import determinism
+from .repro import determinism, ranks
 from .repro.best import BestWeights
 from .repro.compute import COMPUTE, Compute
 from .repro.files import DISK_FULL
+from .repro.group import OwnEnvironment, has_lost_a_peer
 from .repro.hardware import PortableOptimizer, SameHardware
 from .repro.history import History
 from .repro.inputs import portable_config
+from .repro.leaving import INTERRUPTED, RESUME_LATER
 from .repro.randomness import Reseed
 from .repro.record import HISTORY
-from .repro.resume import RESUME_LATER, ExactResume, SealedCheckpointIO, histories
+from .repro.resume import ExactResume, SealedCheckpointIO, histories
+from .repro.shards import Shards
 
 T = TypeVar("T", bound=pl.Callback)
 
@@ -83,12 +85,19 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     callbacks = [Compute(directory / COMPUTE), Reseed(cfg.seed), *callbacks]
     callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))
     loggers = [History(directory / HISTORY), *build_all(cfg, "logger")]
+    plugins: list[Any] = [SealedCheckpointIO()]
+    several: dict[str, Any] = {}
+    if ranks.shards(cfg) > 1:
+        several = {"strategy": Shards(cfg.seed, ranks.shards(cfg)), "use_distributed_sampler": False}
+    else:
+        plugins.append(OwnEnvironment())  # in whatever job this runs, Lightning is not to look for other processes
     trainer: pl.Trainer = build(
         cfg,
         "trainer",
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SealedCheckpointIO()],
+        plugins=plugins,
+        **several,
         enable_progress_bar=bar,
         enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
     )
@@ -104,7 +113,10 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
         UserError: the disk is full, or an operation cannot be deterministic.
     """
     resume = callbacks_of(trainer, ExactResume)
-    newest = next((each.find() for each in resume), None)
+    newest = next((each.find() for each in resume), None) if trainer.is_global_zero else None
+    if isinstance(trainer.strategy, Shards):
+        trainer.strategy.setup_environment()  # now, to tell the other processes where to go on
+        newest = trainer.strategy.broadcast(newest)
     if newest is None:
         for history in histories(trainer):
             history.start()
@@ -120,9 +132,17 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
             raise
         raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
     except RuntimeError as error:
+        if has_lost_a_peer(error):
+            if ranks.current().launcher != "ours":  # which tells more
+                print(f"error: another process of this training has ended ({error}): {next_start()}.", file=sys.stderr)
+            raise SystemExit(ranks.PEER_LOST) from None
         raise determinism.explain(error) or error from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
-        if isinstance(stop, SystemExit) and stop.code in (0, RESUME_LATER):  # asked for, by a probe or a signal
+        if isinstance(stop, SystemExit) and stop.code in (
+            0,
+            RESUME_LATER,
+            ranks.PEER_LOST,
+        ):  # asked for, by a probe or a signal
             raise
         print(f"\nInterrupted: {next_start()}.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -134,6 +154,7 @@ def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
+        plugins=[OwnEnvironment()],
         deterministic=cfg.determinism.enabled,
         callbacks=[Reseed(cfg.seed)],
         logger=False,
@@ -175,4 +196,5 @@ def be_quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # between Lightning 2.6 and PyTorch 2.13
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

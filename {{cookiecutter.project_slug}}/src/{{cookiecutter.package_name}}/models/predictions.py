@@ -48,4 +48,5 @@ class Predictions(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file, whole or not at all."""
-        write_atomically(self.path, "".join([HEADER, *self.rows]).encode())
+        if trainer.is_global_zero:
+            write_atomically(self.path, "".join([HEADER, *self.rows]).encode())

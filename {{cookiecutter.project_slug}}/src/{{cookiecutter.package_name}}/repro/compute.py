@@ -69,6 +69,8 @@ class Compute(pl.Callback):
 
     def _note(self, trainer: pl.Trainer) -> None:
         self.noted = time.monotonic()
+        if not trainer.is_global_zero:
+            return
         new = self.path.with_name(self.path.name + ".new")
         new.write_text(json.dumps(self.observed(trainer)) + "\n")
         new.replace(self.path)  # not forced to the disk: a lost note is a small loss

@@ -55,6 +55,13 @@ def together(fingerprints: dict[str, str]) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()[:DIGITS]
 
 
+def of_generators() -> str:
+    """Fingerprint the state of the global generators."""
+    sha256 = hashlib.sha256()
+    add_generators(sha256)
+    return sha256.hexdigest()[:DIGITS]
+
+
 def add_generators(sha256: Any) -> None:
     """Add the state of the global generators of Python, NumPy, PyTorch and CUDA to a hash."""
     sha256.update(torch.get_rng_state().numpy())

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .hashing import files_sha256, json_sha256
+from .ranks import shards
 from .redact import redact
 
 RUN_PATH = "<run>"
@@ -36,6 +37,8 @@ NOT_INPUTS = (
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
     "trainer.num_sanity_val_steps",
+    "trainer.devices",  # how many processes: what counts is the number of shards
+    "trainer.num_nodes",
     "data.card",
     "data.files",  # what the run reads is data/processed, whose bytes are inputs
     "data.module.directory",
@@ -60,13 +63,14 @@ def portable_config(cfg: DictConfig) -> DictConfig:
 
 
 def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
-    """Resolve the configuration and leave out NOT_INPUTS."""
+    """Resolve the configuration, leave out NOT_INPUTS, and say how many shards there are."""
     settings = portable_config(cfg)
     for key in NOT_INPUTS:
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(settings, parent) if parent else settings
         if node is not None and name in node:
             del node[name]
+    settings.determinism.shards = shards(cfg)  # where it is not given, one for each process
     return dict(OmegaConf.to_container(settings))  # type: ignore[arg-type]
 
 

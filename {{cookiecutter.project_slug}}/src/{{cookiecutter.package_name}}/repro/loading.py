@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from .randomness import Purpose, SampleRandom, mix, seed_all
+from .sharding import CollateShards, Held, ShardedBatch, split
 
 
 class Draw(NamedTuple):
@@ -39,8 +40,11 @@ class SeededDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, draw: Draw) -> Any:
+    def __getitems__(self, draw: Draw | ShardedBatch) -> Any:
         """Read the samples of one batch."""
+        if isinstance(draw, ShardedBatch):
+            epoch = draw.epoch
+            return draw.map(lambda shard, indices: self.__getitems__(Draw(epoch, indices)))
         if hasattr(self.dataset, "read_batch"):
             seed_all(self.seed, Purpose.SAMPLE, draw.epoch, int(draw.indices[0]))  # should it draw by itself
             batch = self.dataset.read_batch(draw.indices)
@@ -53,7 +57,7 @@ class SeededDataset(Dataset[Any]):
         return samples
 
 
-class BatchOrder(Sampler[Draw]):
+class BatchOrder(Sampler[Draw | ShardedBatch]):
     """Says which samples make up each batch: a function of (seed, epoch), begun at the batch that training has come to.
 
     Args:
@@ -85,14 +89,20 @@ class BatchOrder(Sampler[Draw]):
         # overfitting wants the same few batches again and again
         return 0 if overfit else self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
 
-    def __iter__(self) -> Iterator[Draw]:
+    def shards(self) -> Held | None:
+        """Tell which shards of each batch are for this process; None where batches are whole."""
+        return None if self.trainer is None else getattr(self.trainer.strategy, "shards", None)
+
+    def __iter__(self) -> Iterator[Draw | ShardedBatch]:
         epoch, first = self.position()
         indices = np.arange(self.samples)
         if self.trainer is not None:
             generator = torch.Generator().manual_seed(mix(self.seed, Purpose.ORDER, epoch))
             indices = torch.randperm(self.samples, generator=generator).numpy()
+        shards = self.shards()
         for batch in range(first, len(self)):
-            yield Draw(epoch, indices[batch * self.batch_size : (batch + 1) * self.batch_size])
+            samples = indices[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield Draw(epoch, samples) if shards is None else split(epoch, batch, samples, shards)
 
 
 class Loader(DataLoader[Any]):
@@ -140,9 +150,12 @@ def make_loader(
     """
     if hasattr(dataset, "read_batch"):
         options.setdefault("collate_fn", as_it_is)
+    order = BatchOrder(len(dataset), batch_size, seed, trainer, drop_last)
+    if order.shards():
+        options["collate_fn"] = CollateShards(options.get("collate_fn") or default_collate)
     return Loader(
         SeededDataset(dataset, seed),
-        batch_sampler=BatchOrder(len(dataset), batch_size, seed, trainer, drop_last),  # type: ignore[arg-type]
+        batch_sampler=order,  # type: ignore[arg-type]
         generator=torch.Generator(),  # its own: making an iterator draws a number
         num_workers=num_workers,
         **options,

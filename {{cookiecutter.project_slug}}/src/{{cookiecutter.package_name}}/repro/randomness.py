@@ -3,8 +3,8 @@
 Nothing of it has to be saved, and nothing that draws in between (a validation, a logger, a callback) can shift it:
 - the order of the samples is a function of (seed, epoch), a sample's augmentation one of (seed, epoch, index):
   loading.py, all of which a data module needs is `make_loader`;
-- the global generators (Python, NumPy, PyTorch, CUDA) are set from (seed, epoch, batch, rank) at the start of every
-  batch: `Reseed`.
+- the global generators (Python, NumPy, PyTorch, CUDA) are set from (seed, epoch, batch, shard) at the start of every
+  batch, or shard of one: `Reseed`, shards.py.
 Not covered are generators that code of yours makes and keeps: draw from the global ones instead, or make yours anew for
 each sample, of a seed drawn from them.
 """
@@ -74,36 +74,36 @@ class Reseed(pl.Callback):
         self.seed = seed
 
     def _epoch(self, trainer: pl.Trainer, part: int) -> None:
-        seed_all(self.seed, Purpose.EPOCH, trainer.current_epoch, part, trainer.global_rank)
+        seed_all(self.seed, Purpose.EPOCH, trainer.current_epoch, part)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set them from (seed, epoch, rank)."""
+        """Set them from (seed, epoch)."""
         self._epoch(trainer, 0)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        """Set them from (seed, epoch, batch, rank): several batches may make up a step."""
-        seed_all(self.seed, Purpose.STEP, trainer.current_epoch, trainer.fit_loop.batch_idx, trainer.global_rank)
+        """Set them from (seed, epoch, batch), as for the first shard; for the others, shards.py does."""
+        seed_all(self.seed, Purpose.STEP, trainer.current_epoch, trainer.fit_loop.batch_idx, 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set them from (seed, epoch, rank), whether there was a validation or not."""
+        """Set them from (seed, epoch), whether there was a validation or not."""
         self._epoch(trainer, 1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set them from (seed, epoch, rank)."""
+        """Set them from (seed, epoch)."""
         self._epoch(trainer, 2)
 
     def _evaluation(self, trainer: pl.Trainer, *counters: int) -> None:
         step = trainer.global_step if trainer.state.fn == "fit" else 0
-        seed_all(self.seed, Purpose.EVALUATION, step, trainer.global_rank, *counters)
+        seed_all(self.seed, Purpose.EVALUATION, step, *counters)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set them from (seed, step, rank); outside of training, the step counts as 0."""
+        """Set them from (seed, step); outside of training, the step counts as 0."""
         self._evaluation(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Set them from (seed, step, rank, batch)."""
+        """Set them from (seed, step, batch)."""
         self._evaluation(trainer, dataloader_idx, batch_idx)
 
     on_test_epoch_start = on_validation_epoch_start

@@ -20,13 +20,12 @@ from ..errors import UserError
 from . import leftovers
 from .files import is_sealed, write_sealed
 from .history import History
+from .leaving import LEAVE, RESUME_LATER
+from .shards import Shards
 
 Checkpoint = dict[str, Any]
 
 FILES = "resume-[0-9]*[0-9].ckpt"
-# What asks a training to save its state and end: SIGTERM, and what clusters send before the time is up
-LEAVE = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-RESUME_LATER = 75  # exit status: "temporary failure", start the same command again
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
@@ -121,11 +120,11 @@ class ExactResume(pl.Callback):
         if trainer.global_step == self.step:
             return
         self.step = trainer.global_step
-        waited = time.monotonic() - self.saved_time
-        due = self.step - self.saved_step >= self.every_n_steps or waited >= 60 * self.every_minutes
-        if due or self.asked_to_leave:
+        late = time.monotonic() - self.saved_time >= 60 * self.every_minutes
+        leave, late = agree(trainer, self.asked_to_leave is not None, late)
+        if leave or late or self.step - self.saved_step >= self.every_n_steps:
             self.save(trainer)
-        if self.asked_to_leave:
+        if leave:
             print(f"\nAsked to stop: saved step {self.step:,}; the same command goes on from there.", file=sys.stderr)
             raise SystemExit(RESUME_LATER)
 
@@ -152,11 +151,12 @@ class ExactResume(pl.Callback):
         self.saving = True
         trainer.save_checkpoint(path)
         self.saving = False
-        if not self.tried:
-            self._try(path)
-        for old in self.directory.glob(FILES):
-            if old not in (path, self.previous):
-                old.unlink()
+        if trainer.is_global_zero:
+            if not self.tried:
+                self._try(path)
+            for old in self.directory.glob(FILES):
+                if old not in (path, self.previous):
+                    old.unlink()
         self.previous = path
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
@@ -172,6 +172,15 @@ class ExactResume(pl.Callback):
                 " tensors, numbers, texts, lists and dicts alone in state_dict() and on_save_checkpoint()."
             ) from error
         self.tried = True
+
+
+def agree(trainer: pl.Trainer, *wishes: bool) -> list[bool]:
+    """Say what is to be done now: what this process wishes or, of several, what any of them wished a step ago."""
+    shards = trainer.strategy
+    if not isinstance(shards, Shards):
+        return list(wishes)
+    agreed, shards.wishes = shards.agreed, list(wishes)
+    return agreed
 
 
 def histories(trainer: pl.Trainer) -> list[History]:

@@ -17,6 +17,7 @@ from .files import write_atomically
 from .hashing import present_sha256
 from .inputs import RUN_PATH, inputs_id, portable_config
 from .lock import only_process
+from .ranks import is_first
 from .record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS
 from .source import PATCH
 from .traces import TRACE
@@ -60,8 +61,11 @@ class Run:
         return str(self.record["outputs"]["weights"])
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes out of the directory for a while; a finished run needs no keeping."""
-        if self.finished:
+        """Keep other trainings out of the directory for a while; a finished run needs no keeping.
+
+        Of several processes of one training, the first one does so.
+        """
+        if self.finished or not is_first():
             return nullcontext()
         return only_process(self.directory.parent / ".locks" / self.id, self.directory)
 

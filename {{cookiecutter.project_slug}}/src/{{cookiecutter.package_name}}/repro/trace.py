@@ -21,6 +21,7 @@ from . import fingerprint
 from .fingerprint import DIGITS
 from .growing import GrowingFile
 from .operators import OperatorTrace, is_compiled
+from .shards import Shards
 
 
 class Trace(pl.Callback):
@@ -31,7 +32,7 @@ class Trace(pl.Callback):
         dense: so many steps, from the first on, have an entry for each parameter.
         every_n_steps: from one later row to the next; each costs two hashes of a model's size.
         operators: the steps (the first is 1) of which every operator's result is written down, at some five times
-            the step's time; not of models that torch.compile has changed.
+            the step's time; not of models that torch.compile has changed, nor of batches in shards.
     """
 
     def __init__(self, path: str, dense: int, every_n_steps: int, operators: Sequence[int] = (1,)) -> None:
@@ -76,6 +77,10 @@ class Trace(pl.Callback):
             self.row = {"step": step, "epoch": trainer.current_epoch} if traced else None
             self.batch, self.rng = hashlib.sha256(), hashlib.sha256()
             self.losses: list[str] = []
+        self.shards = trainer.strategy if isinstance(trainer.strategy, Shards) else None
+        if self.shards:
+            self.shards.watched = self.row is not None
+            return
         if self.row is None:
             return
         fingerprint.add_all(self.batch, batch)
@@ -86,7 +91,12 @@ class Trace(pl.Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         """Look at the loss, and at what has been drawn."""
-        if self.row is not None:
+        if self.row is not None and self.shards:
+            for batch, rng, value in (each for seen in self.shards.gather(self.shards.seen) for each in seen):
+                self.batch.update(batch.encode())
+                self.rng.update(rng.encode())
+                self.losses.append(value)
+        elif self.row is not None:
             self._phase("backward")
             with torch.utils._python_dispatch._disable_current_modes():
                 fingerprint.add_generators(self.rng)
