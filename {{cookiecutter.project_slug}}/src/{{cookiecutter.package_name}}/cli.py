@@ -19,12 +19,13 @@ from .config import CONFIGS, PACKAGE, ROOT, compose, quote
 from .errors import UserError
 from .repro.files import DISK_FULL
 from .repro.inputs import NOT_INPUTS
+from .repro.launch import Processes, follow_launcher
 from .repro.leaving import INTERRUPTED
 from .usage import usage
 
 USER_MISTAKE = 2  # exit status
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
-STARTED_IN = Path.cwd()  # before we go to the project's folder
+STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
 
 
 def run_command(task: Callable[[DictConfig], Any]) -> None:
@@ -39,6 +40,7 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(usage(spec.name if spec else "train"))
         return
+    follow_launcher()
     start = CONFIGS / "train.yaml"
     saved = [argument for argument in sys.argv[1:] if argument.endswith("/config.yaml")]
     if saved:
@@ -88,11 +90,9 @@ def start_processes(world: int) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from .repro.launch import Processes
-
     if not HydraConfig.initialized():
         raise UserError("several processes need a command of their own: make train ARGS='trainer=ddp ...'.")
-    status = Processes([sys.executable, *sys.orig_argv[1:]], STARTED_IN, world).run()
+    status = Processes([sys.executable, *sys.orig_argv[1:]], STARTED_IN, STARTED_WITH, world).run()
     if status:
         raise SystemExit(status)
 

@@ -22,7 +22,7 @@ from .repro import determinism, ranks
 from .repro.best import BestWeights
 from .repro.compute import COMPUTE, Compute
 from .repro.files import DISK_FULL
-from .repro.group import OwnEnvironment, has_lost_a_peer
+from .repro.group import Environment, has_lost_a_peer
 from .repro.hardware import PortableOptimizer, SameHardware
 from .repro.history import History
 from .repro.inputs import portable_config
@@ -90,7 +90,7 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     if ranks.shards(cfg) > 1:
         several = {"strategy": Shards(cfg.seed, ranks.shards(cfg)), "use_distributed_sampler": False}
     else:
-        plugins.append(OwnEnvironment())  # in whatever job this runs, Lightning is not to look for other processes
+        plugins.append(Environment())  # in whatever job this runs, Lightning is not to look for other processes
     trainer: pl.Trainer = build(
         cfg,
         "trainer",
@@ -154,7 +154,7 @@ def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
-        plugins=[OwnEnvironment()],
+        plugins=[Environment()],
         deterministic=cfg.determinism.enabled,
         callbacks=[Reseed(cfg.seed)],
         logger=False,

@@ -9,19 +9,29 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
 
 from . import ranks
 
 PATIENCE = timedelta(minutes=30)  # with a process that lives and does not answer
 
 
-class OwnEnvironment(ClusterEnvironment):
-    """Tells Lightning which process this is, where launch.py has started it, or nobody has."""
+class Environment(ClusterEnvironment):
+    """Tells Lightning which process this is, so that it need not guess, whatever job this runs in."""
 
     creates_processes_externally = True
-    main_address = "127.0.0.1"  # not used: `join` knows a file
-    main_port = 0
+
+    @property
+    def main_address(self) -> str:
+        """Where the first process is; not used where `join` knows a file."""
+        if ranks.current().launcher == "srun":
+            return SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_JOB_NODELIST"])
+        return os.environ.get("MASTER_ADDR", "127.0.0.1")
+
+    @property
+    def main_port(self) -> int:
+        """The port that it listens at: torchrun's choice, or one that a job has for itself."""
+        return int(os.environ.get("MASTER_PORT") or 15000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10000)
 
     @staticmethod
     def detect() -> bool:
@@ -49,15 +59,6 @@ class OwnEnvironment(ClusterEnvironment):
     def node_rank(self) -> int:
         """Number the node."""
         return ranks.current().node
-
-
-def environment() -> ClusterEnvironment:
-    """Choose what tells Lightning which process this is."""
-    launcher = ranks.current().launcher
-    if launcher == "torchrun":
-        return TorchElasticEnvironment()
-    # SLURM sends signals ahead of its time limit; resume.py heeds them, and not Lightning
-    return SLURMEnvironment(auto_requeue=False) if launcher == "srun" else OwnEnvironment()
 
 
 def join(backend: str, device: torch.device) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -30,11 +30,12 @@ class Processes:
     Args:
         command: each is started by it.
         folder: the working directory.
+        environment: its variables.
         world: how many.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, world: int) -> None:
-        self.command, self.folder, self.world = list(command), folder, world
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], world: int) -> None:
+        self.command, self.folder, self.environment, self.world = list(command), folder, environment, world
         self.processes: list[subprocess.Popen[bytes]] = []
         self.ended: dict[int, int] = {}  # rank: status, in the order of their end
         self.killed: set[int] = set()  # by us
@@ -61,7 +62,7 @@ class Processes:
     def _start(self, rank: int, pipe: int) -> subprocess.Popen[bytes]:
         """Start one; what others than the first say is kept until it is of interest."""
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": self.world, LEASH: pipe}
-        environment = os.environ | {name: str(value) for name, value in numbers.items()}
+        environment = {**self.environment} | {name: str(value) for name, value in numbers.items()}
         environment[RENDEZVOUS] = str(self.scratch / "rendezvous")
         with self._said(rank).open("wb") as said:
             return subprocess.Popen(
@@ -118,8 +119,8 @@ class Processes:
             return status
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with the status {status}"
         print(
-            f"error: process {rank} of 0 to {self.world - 1} {how}, so the others were stopped: the same command"
-            " goes on from the last checkpoint, also with another number of processes if determinism.shards is given.",
+            f"error: process {rank} of the {self.world}, counted from 0, {how}, so the others were stopped: the same"
+            " command goes on from the last checkpoint, also with another number of processes if determinism.shards is given.",
             file=sys.stderr,
         )
         return 1

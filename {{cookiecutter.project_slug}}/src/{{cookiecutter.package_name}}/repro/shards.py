@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from ..errors import UserError
 from . import fingerprint, tree
 from .carried import Carried
-from .group import environment, join
+from .group import Environment, join
 from .logged import CAPACITY, Logged
 from .randomness import Purpose, seed_all
 from .sharding import Held, ShardedBatch
@@ -40,7 +40,7 @@ class Shards(DDPStrategy):
     """
 
     def __init__(self, seed: int, count: int) -> None:
-        super().__init__(cluster_environment=environment())
+        super().__init__(cluster_environment=Environment())
         self.seed, self.count = seed, count
         self.wishes = [False] * WISHES  # of this process
         self.agreed = [False] * WISHES  # by all, in the last step
