@@ -6,6 +6,8 @@ the shards, weighted by their samples, and the sums are added: the same for any 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -24,19 +26,12 @@ class Carried:
 
     def __init__(self, model: pl.LightningModule) -> None:
         self.buffers: list[tuple[nn.Module, str]] = []
-        self.sums: list[tuple[Metric, str]] = []
-        self.metrics: dict[str, Metric] = {}
+        self.sums: list[Sums] = []
         self.collections: list[MetricCollection] = []
-        self.others: set[str] = set()  # metrics that hold something else than sums
         for path, module in model.named_modules():
             if isinstance(module, Metric):
                 module.sync_on_compute = False
-                self.metrics[path] = module
-                for name in module._defaults:
-                    if module._reductions[name] is dim_zero_sum and isinstance(getattr(module, name), torch.Tensor):
-                        self.sums.append((module, name))
-                    else:
-                        self.others.add(path)
+                self.sums.append(Sums(path, module))
             elif isinstance(module, MetricCollection):
                 self.collections.append(module)
             else:
@@ -46,19 +41,21 @@ class Carried:
         """Remember what a step starts from."""
         self.tensors = [getattr(module, name) for module, name in self.buffers]
         self.start = [tensor.clone() for tensor in self.tensors]
-        self.sums_before = [getattr(metric, name) for metric, name in self.sums]
-        self.zeros = [torch.zeros_like(value) for value in self.sums_before]
-        self.counts = [metric._update_count for metric in self.metrics.values()]
+        for each in self.sums:
+            each.begin()
+
+    @property
+    def sizes(self) -> list[int]:
+        """The lengths of the vectors that `read` gives."""
+        return [each.numel() for each in self.start] + [each.size for each in self.sums]
 
     def start_shard(self) -> None:
         """Go back to it, with sums of zero."""
         for (module, name), tensor, start in zip(self.buffers, self.tensors, self.start, strict=True):
             tensor.copy_(start)
             module._buffers[name] = tensor
-        for (metric, name), zero in zip(self.sums, self.zeros, strict=True):
-            setattr(metric, name, zero.clone())
-        for metric in self.metrics.values():
-            metric._update_count, metric._computed = 0, None
+        for each in self.sums:
+            each.clear()
 
     def read(self, weight: float) -> list[torch.Tensor]:
         """Read what a shard has left: float64 vectors.
@@ -71,32 +68,77 @@ class Carried:
         """
         for collection in self.collections:
             collection.values(copy_state=False)  # those that share a state show it only when they are asked for
-        for path in self.others:
-            if self.metrics[path]._update_count:
-                raise UserError(
-                    f"the metric {path} ({type(self.metrics[path]).__name__}) is updated in training_step and holds"
-                    " more than sums, which cannot be put together from the shards of a batch: update it in validations"
-                    " only, or train with one process and determinism.shards=1."
-                )
-        device = self.tensors[0].device if self.tensors else None
-        counts = torch.tensor([metric._update_count for metric in self.metrics.values()], dtype=torch.float64)
         buffers = [getattr(module, name).detach().double().reshape(-1) * weight for module, name in self.buffers]
-        sums = [getattr(metric, name).detach().double().reshape(-1) for metric, name in self.sums]
-        return [*buffers, *sums, counts.to(sums[0].device if sums else device)]
-
-    def length(self) -> int:
-        """Count the numbers that `read` gives."""
-        return sum(each.numel() for each in self.start + self.sums_before) + len(self.metrics)
+        return buffers + [each.read() for each in self.sums]
 
     def put(self, vector: torch.Tensor) -> None:
-        """Take over what all shards have left, added up: float64, shape (length,)."""
-        *parts, counts = vector.split([each.numel() for each in self.start + self.sums_before] + [len(self.metrics)])
-        buffers, sums = parts[: len(self.start)], parts[len(self.start) :]
-        for (module, name), tensor, value in zip(self.buffers, self.tensors, buffers, strict=True):
+        """Take over what all shards have left, added up: float64, as long as all of `read` together."""
+        parts = vector.split(self.sizes)
+        for (module, name), tensor, value in zip(self.buffers, self.tensors, parts, strict=False):
             rounded = value if tensor.is_floating_point() else value.round()  # a counter, equal in all of them
             tensor.copy_(rounded.view_as(tensor))
             module._buffers[name] = tensor
-        for (metric, name), before, value in zip(self.sums, self.sums_before, sums, strict=True):
-            setattr(metric, name, before + value.view_as(before).to(before.dtype))
-        for metric, before_, more in zip(self.metrics.values(), self.counts, counts.tolist(), strict=True):
-            metric._update_count, metric._computed = before_ + int(more), None
+        for each, value in zip(self.sums, parts[len(self.tensors) :], strict=True):
+            each.put(value)
+
+
+class Sums:
+    """The states of one metric that are sums, and how often it was updated.
+
+    Args:
+        path: its name in the model.
+        metric: whose states.
+    """
+
+    def __init__(self, path: str, metric: Metric) -> None:
+        self.path, self.metric = path, metric
+        values = {name: getattr(metric, name) for name in metric._defaults}
+        self.names = [
+            name
+            for name, value in values.items()
+            if metric._reductions[name] is dim_zero_sum and isinstance(value, torch.Tensor)
+        ]
+        self.complete = len(self.names) == len(values)
+        self.size = 1 + sum(values[name].numel() for name in self.names)
+
+    def begin(self) -> None:
+        """Remember the sums, and start from zero."""
+        self.before = [getattr(self.metric, name) for name in self.names]
+        self.count = self.metric._update_count
+        self.nothing = torch.zeros(self.size, dtype=torch.float64, device=self.metric.device)
+        self._set([torch.zeros_like(value) for value in self.before], 0)
+
+    def clear(self) -> None:
+        """Start from zero, if anything was added."""
+        if self.metric._update_count:
+            self._set([torch.zeros_like(value) for value in self.before], 0)
+
+    def read(self) -> torch.Tensor:
+        """Return how often the metric was updated, and the sums: float64 (size,).
+
+        Raises:
+            UserError: it holds something else, too.
+        """
+        if not self.metric._update_count:
+            return self.nothing
+        if not self.complete:
+            raise UserError(
+                f"the metric {self.path} ({type(self.metric).__name__}) is updated in training_step and holds more than"
+                " sums, which cannot be put together from the shards of a batch: update it in validations only, or"
+                " train with one process and determinism.shards=1."
+            )
+        count = self.nothing.new_tensor([self.metric._update_count])
+        return torch.cat([count, *(getattr(self.metric, name).detach().double().reshape(-1) for name in self.names)])
+
+    def put(self, vector: torch.Tensor) -> None:
+        """Add what all shards have left: float64 (size,)."""
+        more, *values = vector.split([1, *(each.numel() for each in self.before)])
+        count = int(more)
+        if count:
+            values = [old + new.view_as(old).to(old.dtype) for old, new in zip(self.before, values, strict=True)]
+        self._set(values if count else self.before, self.count + count)
+
+    def _set(self, values: list[Any], count: int) -> None:
+        for name, value in zip(self.names, values, strict=True):
+            object.__setattr__(self.metric, name, value)  # a module's own way takes ten times as long
+        self.metric.__dict__["_update_count"], self.metric.__dict__["_computed"] = count, None

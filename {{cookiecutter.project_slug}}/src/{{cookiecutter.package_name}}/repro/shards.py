@@ -182,7 +182,7 @@ class Shards(DDPStrategy):
 
         for each, gradient in zip(parameters, before, strict=True):
             each.grad = gradient
-        sizes = [1, WISHES, CAPACITY, len(parameters), self.carried.length()]
+        sizes = [1, WISHES, CAPACITY, len(parameters), sum(self.carried.sizes)]
         loss, wishes, numbers, used, carried = total[gradients:].split(sizes)
         self.agreed = [wish > 0 for wish in wishes.tolist()]
         self.carried.put(carried)
@@ -194,7 +194,7 @@ class Shards(DDPStrategy):
         return {"loss": loss[0].float()}
 
     def _numbers(self, parameters: list[torch.nn.Parameter]) -> int:
-        return 1 + WISHES + CAPACITY + len(parameters) + self.carried.length()
+        return 1 + WISHES + CAPACITY + len(parameters) + sum(self.carried.sizes)
 
     @staticmethod
     def _loss(output: Any) -> torch.Tensor:
