@@ -8,7 +8,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
 from .project import module
 
@@ -140,3 +140,38 @@ class SeededPlainDataModule(PlainDataModule):
         """Shuffled batches, each sample with the global generators set for it."""
         dataset = PlainDataset(datamodule.ArrayDataset(self.directory, "train"))
         return module("repro.loading").make_loader(dataset, trainer=self.trainer, **self.options)
+
+
+class Shared(Classifier):  # type: ignore[misc, valid-type] # found by its folder
+    """Does what shards have to put together: batch statistics, metrics that share a state, numbers that are logged."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        classes = arguments["num_classes"]
+        self.norm = torch.nn.BatchNorm2d(1)
+        kinds = {"train/accuracy": MulticlassAccuracy, "train/recall": MulticlassRecall}
+        self.train_scores = MetricCollection({name: kind(classes, average="macro") for name, kind in kinds.items()})
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Draw, count and log."""
+        images, labels = self.norm(batch[0]) + 0.1 * torch.randn_like(batch[0]), batch[1]
+        loss: torch.Tensor = super().training_step((images, labels), batch_idx)
+        self.train_scores.update(self(images), labels)
+        self.log_dict(self.train_scores, on_step=False, on_epoch=True)
+        self.log("train/mean", loss, on_step=True, on_epoch=True)
+        self.log("train/samples", float(len(labels)), on_step=True, on_epoch=False, reduce_fx="sum")
+        return loss
+
+
+class Collecting(Classifier):  # type: ignore[misc, valid-type] # found by its folder
+    """Collects its scores while it trains, which shards cannot put together."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.curve = MulticlassAUROC(arguments["num_classes"], thresholds=None)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Keep them."""
+        self.curve.update(self(batch[0]), batch[1])
+        loss: torch.Tensor = super().training_step(batch, batch_idx)
+        return loss

@@ -151,7 +151,7 @@ def _sum(name: str, observed: Sequence[dict[str, Any]], machines: tuple[str, ...
         len(observed),
         total(observed, "wall_seconds") / HOUR,
         total(observed, "cpu_seconds") / HOUR,
-        total(on_gpus, "wall_seconds") / HOUR,
+        sum(float(each.get("wall_seconds") or 0) * int(each.get("processes") or 1) for each in on_gpus) / HOUR,
         max((int(each.get("peak_memory_bytes") or 0) for each in observed), default=0),
         total(observed, "joules") or None,
         machines,

@@ -13,6 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from .ranks import is_first
+from .shards import Shards
+
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 SECONDS = 10.0  # between two notes: what a kill can hide
@@ -30,7 +33,8 @@ class Compute(pl.Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.before = {"starts": 0, **dict.fromkeys(SUMMED, 0.0), **read(path)}
+        self.before = {"starts": 0, **dict.fromkeys(SUMMED, 0.0), **(read(path) if is_first() else {})}
+        self.others: list[dict[str, Any]] | None = None  # processes of the same training; None until they have said
         self.begin = self._now()
         self.noted = time.monotonic()
 
@@ -50,22 +54,34 @@ class Compute(pl.Callback):
         self._note(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note what was spent: what follows can still fail."""
+        """Note what was spent, in all processes: what follows can still fail."""
+        if isinstance(trainer.strategy, Shards):
+            everyone = trainer.strategy.gather({"local": trainer.local_rank, **self._here()})
+            self.others = [each for rank, each in enumerate(everyone) if rank != trainer.global_rank]
         self._note(trainer)
 
     def observed(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """Describe the training so far: seconds (wall, and CPU of all processes), joules of the processor, bytes."""
-        now = self._now()
-        spent = {name: self.before[name] + max(0.0, now[name] - self.begin[name]) for name in SUMMED}
+        """Describe the training so far: seconds (wall, and CPU of all processes), joules of processors, bytes."""
+        here = self._here()
+        # until the others have said so, they are taken to spend what this process does: they do the same
+        others = [here | {"local": 1}] * (trainer.world_size - 1) if self.others is None else self.others
+        spent = {name: self.before[name] + here[name] for name in SUMMED}
+        spent["cpu_seconds"] += sum(each["cpu_seconds"] for each in others)
+        spent["joules"] += sum(each["joules"] for each in others if each["local"] == 0)  # a counter is a node's
         return {
             "starts": int(self.before["starts"]) + 1,
             "wall_seconds": round(spent["wall_seconds"], 3),
             "cpu_seconds": round(spent["cpu_seconds"], 3),
             "joules": round(spent["joules"], 1) if spent["joules"] else None,
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": here["memory"] + sum(each["memory"] for each in others),
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None,
+            "processes": trainer.world_size,
             "steps": trainer.global_step,
         }
+
+    def _here(self) -> dict[str, Any]:
+        now = self._now()
+        return {name: max(0.0, now[name] - self.begin[name]) for name in SUMMED} | {"memory": peak_memory()}
 
     def _note(self, trainer: pl.Trainer) -> None:
         self.noted = time.monotonic()

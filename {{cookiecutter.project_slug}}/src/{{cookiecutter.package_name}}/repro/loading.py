@@ -91,7 +91,7 @@ class BatchOrder(Sampler[Draw | ShardedBatch]):
 
     def shards(self) -> Held | None:
         """Tell which shards of each batch are for this process; None where batches are whole."""
-        return None if self.trainer is None else getattr(self.trainer.strategy, "shards", None)
+        return getattr(getattr(self.trainer, "strategy", None), "shards", None)
 
     def __iter__(self) -> Iterator[Draw | ShardedBatch]:
         epoch, first = self.position()

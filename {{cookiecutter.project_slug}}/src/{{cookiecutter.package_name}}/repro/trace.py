@@ -109,7 +109,14 @@ class Trace(pl.Callback):
         if self.row is not None:
             self._phase("optimizer")
             with torch.utils._python_dispatch._disable_current_modes():
-                named = ((name, each.grad) for name, each in pl_module.named_parameters() if each.grad is not None)
+                held = {
+                    id(each) for group in optimizer.param_groups for each in group["params"]
+                }  # others are never zeroed
+                named = (
+                    (name, each.grad)
+                    for name, each in pl_module.named_parameters()
+                    if each.grad is not None and id(each) in held
+                )
                 grad = fingerprint.by_name(named)
                 before = self.row.get("grad", {})  # of another optimiser of the same step
                 self.row["grad"] = (
