@@ -1,0 +1,112 @@
+"""Several processes: one digest for every number of them, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+
+import pytest
+
+from .conftest import Project, free_port
+from .ranks import Trainings, kill_one
+
+pytestmark = pytest.mark.project
+
+TORCHRUN = (".venv/bin/python", "-m", "torch.distributed.run")
+SHARDS = "determinism.shards=4"
+
+
+@pytest.fixture(scope="module")
+def trainings(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    """Train with four shards in one process, to compare with."""
+    trainings = Trainings(project.path, tmp_path_factory.mktemp("processes"))
+    output = trainings.run("alone", SHARDS)
+    assert "norm (BatchNorm2d) takes its statistics from each shard by itself" in output
+    return trainings
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_with_shards_every_number_of_processes_gives_the_same_bits(trainings: Trainings, world: int) -> None:
+    trainings.run(f"sharded-{world}", "trainer=ddp", f"trainer.devices={world}", SHARDS)
+    assert trainings.results(f"sharded-{world}") == trainings.results("alone")
+
+
+def test_without_shards_each_number_of_processes_repeats_itself(trainings: Trainings) -> None:
+    for world in (2, 4):
+        for time in ("first", "second"):
+            trainings.run(f"{time}-{world}", "trainer=ddp", f"trainer.devices={world}")
+        assert trainings.results(f"first-{world}") == trainings.results(f"second-{world}")
+    # the control: two processes give other bits than four, which are the four shards of above
+    weights = [trainings.results(name)["model.safetensors"] for name in ("first-2", "first-4", "alone")]
+    assert weights[0] != weights[1] == weights[2]
+
+
+def test_one_that_dies_ends_the_others_and_the_run_goes_on_exactly(trainings: Trainings) -> None:
+    alone = trainings.results("alone")
+    seed = random.randrange(2**32)
+    draw = random.Random(seed)
+    print(f"seed {seed}")
+    for number in range(10):
+        death = kill_one(trainings, f"killed-{number}", len(alone["history.csv"]), draw)
+        print(f"{number}: rank {death.rank} of {death.world}, {death.seconds:.1f} s, then {death.afterwards} processes")
+        assert death.status == 1 and "Traceback" not in death.said
+        error = rf"error: process {death.rank} \(of {death.world}, counted from 0\) was ended by SIGKILL, so the others"
+        assert (
+            re.findall("error: .*", death.said) == re.findall(error + ".*the same command goes on.*", death.said) != []
+        )
+        assert death.seconds < 30
+        assert "going on from step" in death.resumed or number_of_checkpoints_was_none(death.resumed)
+        assert trainings.results(f"killed-{number}") == alone
+
+
+def number_of_checkpoints_was_none(resumed: str) -> bool:
+    """Whether the kill came before the first checkpoint, so that the run began anew."""
+    return "cut off" not in resumed
+
+
+def test_sigterm_makes_all_of_them_save(trainings: Trainings) -> None:
+    process = trainings.start("terminated", "trainer=ddp", SHARDS, "callbacks.resume.every_n_steps=1000")
+    trainings.wait(process, "terminated", 200)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and "Asked to stop: saved step" in output and "Traceback" not in output
+    assert "going on from step" in trainings.run("terminated", SHARDS)
+    results, alone = trainings.results("terminated"), trainings.results("alone")
+    assert results == alone
+
+
+def test_a_mistake_is_told_once(trainings: Trainings) -> None:
+    output = trainings.run("mistake", "trainer=ddp", "model.optimizer.fused=false", status=2)
+    assert output.count("error: ") == 1 and "needs a fused optimiser" in output and "Traceback" not in output
+
+
+def test_torchrun_starts_them_as_well(trainings: Trainings) -> None:
+    launcher = (*TORCHRUN, "--standalone", "--nproc-per-node=2")
+    trainings.run("torchrun", "trainer=ddp", SHARDS, launcher=launcher)
+    assert trainings.results("torchrun") == trainings.results("alone")
+    output = trainings.run("torchrun", SHARDS, "force=true", launcher=launcher, status=1)
+    assert "torchrun has started 2 processes, but trainer.devices and trainer.num_nodes ask for 1" in output
+
+
+def test_two_nodes(trainings: Trainings) -> None:
+    meet = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}")
+    words = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", SHARDS)
+    nodes = [
+        trainings.start("nodes", *words, launcher=(*TORCHRUN, *meet, f"--node-rank={number}")) for number in range(2)
+    ]
+    said = [node.communicate(timeout=180)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert trainings.results("nodes") == trainings.results("alone")
+
+
+def test_a_run_of_two_processes_is_reproduced(trainings: Trainings, project: Project) -> None:
+    words = ("trainer=ddp", SHARDS, "trainer.max_epochs=2", "run_name=two-processes")
+    project.make("train", f"ARGS={' '.join(words)}")
+    (run,) = project.path.glob("models/two-processes-*")
+    assert json.loads((run / "record.json").read_text())["observed"]["processes"] == 2
+    assert "IDENTICAL" in project.make("reproduce", f"RUN={run.relative_to(project.path)}")
+    assert "IDENTICAL" in project.make("probe", f"RUN={run.relative_to(project.path)}")
+    subprocess.run(["rm", "-r", str(run)], check=True)  # other tests list the runs
