@@ -20,7 +20,8 @@ TRAINING = (
     "trainer.val_check_interval=0.5",
     "trainer.log_every_n_steps=1",
     "model.optimizer.lr=0.01",
-    "callbacks.resume.every_n_steps=5",
+    "callbacks.resume.every_n_steps=4",
+    "+trainer.accumulate_grad_batches=2",
 )
 RESULTS = ("model.safetensors", "metrics.json", "history.csv", "trace.jsonl", "predictions.csv")
 PLENTY = 180  # seconds in which a training ends, or something hangs

@@ -24,6 +24,8 @@ from .project import NAME, ROOT
 TRAINING = ("trainer.max_epochs=2", "+trainer.check_val_every_n_epoch=1", "callbacks.best=null", "run_name=invariance")
 ALONE = "nothing changed"
 NATIVE = "native, 1 thread"
+SHARDS = "4 shards"
+SEVERAL = ("determinism.shards=4", "trainer=ddp")
 NOT_INSTALLED = 2  # exit status where a package is missing: a user's mistake
 
 
@@ -80,6 +82,9 @@ CASES = [
         environment={"ATEN_CPU_CAPABILITY": "default", "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "MKL_CBWR": "COMPATIBLE"},
         like=NATIVE,
     ),
+    Case(SHARDS, ("determinism.shards=4",), unlike=ALONE),
+    *(Case(f"4 shards, {count} processes", (*SEVERAL, f"trainer.devices={count}"), like=SHARDS) for count in (2, 4)),
+    Case("4 shards, 2 processes, killed", (*SEVERAL, "callbacks.resume.every_n_steps=1"), like=SHARDS, kill=True),
     Case("plain loader", ("data.module._target_=tests.busy.PlainDataModule",), unlike=ALONE),
     Case(
         "plain loader, 2 workers",

@@ -21,6 +21,7 @@ WORDS = (
     "trainer.limit_train_batches=1.0",
     "trainer.log_every_n_steps=1",
     "determinism.shards=4",
+    "+trainer.accumulate_grad_batches=2",
     "model.optimizer.lr=0.01",
 )
 PROCESSES = "trainer=ddp"

@@ -120,7 +120,7 @@ class Processes:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with the status {status}"
         print(
             f"error: process {rank} (of {self.world}, counted from 0) {how}, so the others were stopped: the same"
-            " command goes on from the last checkpoint, with determinism.shards=<n> also in another number of processes.",
+            " command goes on from the last checkpoint, and with determinism.shards also in another number.",
             file=sys.stderr,
         )
         return 1

@@ -12,8 +12,8 @@ import torch
 from torchmetrics import Metric
 
 from ..errors import UserError
+from .contribution import CAPACITY
 
-CAPACITY = 64  # numbers; a fixed one, so that a process without samples need not know how many there are
 SIGNATURE = inspect.signature(pl.LightningModule.log)
 MEAN, SUM = ("mean", "avg", torch.mean), ("sum", sum, torch.sum)
 
@@ -60,12 +60,10 @@ class Logged:
         finally:
             del model.log
 
-    def read(self, device: torch.device) -> torch.Tensor:
-        """Return what a shard has logged: float64 (CAPACITY,)."""
-        row = torch.zeros(CAPACITY, dtype=torch.float64, device=device)
-        if self.values:
-            row[: len(self.values)] = torch.stack([value.to(device) for value in self.values])
-        return row
+    def read_into(self, row: torch.Tensor) -> None:
+        """Write what a shard has logged into a vector: float64 (CAPACITY,)."""
+        for place, value in enumerate(self.values):
+            row[place] = value
 
     def log(self, model: pl.LightningModule, totals: torch.Tensor, size: int) -> None:
         """Log the sums over all shards.

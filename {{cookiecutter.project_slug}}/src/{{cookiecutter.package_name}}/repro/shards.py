@@ -22,13 +22,12 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from ..errors import UserError
 from . import fingerprint, tree
 from .carried import Carried
+from .contribution import WISHES, Layout
 from .group import Environment, join
-from .logged import CAPACITY, Logged
+from .logged import Logged
 from .randomness import Purpose, seed_all
 from .sharding import Held, ShardedBatch
 from .tree import Span
-
-WISHES = 2  # of any process, for all: to leave, to save
 
 
 class Shards(DDPStrategy):
@@ -64,10 +63,9 @@ class Shards(DDPStrategy):
     def setup_distributed(self) -> None:
         """Find the other processes."""
         self.set_world_ranks()
-        self._process_group_backend = self._get_process_group_backend()
         if self.world_size > 1:
-            join(self._process_group_backend, self.root_device)
-        super().setup_distributed() if self.world_size > 1 else None
+            join(self._get_process_group_backend(), self.root_device)
+            super().setup_distributed()
 
     def setup(self, trainer: pl.Trainer) -> None:
         """Prepare the model, and say what depends on the number of shards.
@@ -131,90 +129,58 @@ class Shards(DDPStrategy):
             raise UserError("several processes or shards need batches from make_loader (repro/loading.py).")
         parameters = [each for each in model.parameters() if each.requires_grad]
         before = [each.grad for each in parameters]  # of earlier batches of the same step
-        kind = torch.float64 if any(each.dtype == torch.float64 for each in parameters) else torch.float32
-        length = sum(each.numel() for each in parameters)
-        gradients = -(-length * kind.itemsize // 8)  # numbers of 64 bits
-        logged, self.seen = Logged(), []
         self.carried.begin()
+        layout = Layout(parameters, sum(self.carried.sizes), self.root_device)
+        logged, self.seen = Logged(), []
         counters = model.trainer.current_epoch, model.trainer.fit_loop.batch_idx
 
-        def leaf(span: Span) -> torch.Tensor | None:
-            if span[1] - span[0] > 1:
-                return None
-            shard = span[0]
-            row = torch.zeros(gradients + self._numbers(parameters), dtype=torch.float64, device=self.root_device)
-            rest_of_row = row[gradients:]
+        def forward_and_backward(shard: int, part: Any, weight: float) -> torch.Tensor:
+            row = layout.empty()
+            loss_, wishes_, logged_, _, carried_ = layout.numbers(row)
             if shard == self.shards.held[0]:
-                rest_of_row[1 : 1 + WISHES] = torch.tensor(self.wishes, dtype=torch.float64)
-            part = batch.parts[shard - batch.first]
+                wishes_[:] = torch.tensor(self.wishes, dtype=torch.float64)
             if part is None:
                 return row
-            weight = batch.sizes[shard - batch.first] / batch.size
             self.carried.start_shard()
             for each in parameters:
                 each.grad = None
             seed_all(self.seed, Purpose.STEP, *counters, shard)
             with logged.taken(model, weight):
-                loss = self._loss(DDPStrategy.training_step(self, part, *rest, **kwargs))
+                loss = loss_of(DDPStrategy.training_step(self, part, *rest, **kwargs))
             if self.watched:
-                self._see(part, loss)
+                rng, value = fingerprint.of_generators(), repr(float(loss.detach()))
+                self.seen.append((fingerprint.of_tensors(part), rng, value))
             scaled = loss * (weight / model.trainer.accumulate_grad_batches)
             self.precision_plugin.backward(scaled, model, None)
-            flat = [
-                torch.zeros_like(each).reshape(-1) if each.grad is None else each.grad.reshape(-1)
-                for each in parameters
-            ]
-            row[:gradients].view(kind)[:length] = torch.cat(flat)
-            used = torch.tensor([each.grad is not None for each in parameters], dtype=torch.float64)
-            numbers = [logged.read(self.root_device), used.to(self.root_device), *self.carried.read(weight)]
-            rest_of_row[0] = loss.detach().double() * weight
-            rest_of_row[1 + WISHES :] = torch.cat([each.to(self.root_device) for each in numbers])
+            layout.take_gradients(row)
+            loss_[:] = loss.detach().double() * weight
+            logged.read_into(logged_)
+            carried_[:] = torch.cat(self.carried.read(weight)) if len(carried_) else carried_
             return row
 
-        def add(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-            left[:gradients].view(kind).add_(right[:gradients].view(kind))
-            left[gradients:].add_(right[gradients:])
-            return left
+        def leaf(span: Span) -> torch.Tensor | None:
+            place = span[0] - batch.first
+            return (
+                forward_and_backward(span[0], batch.parts[place], batch.sizes[place] / batch.size)
+                if span[1] - span[0] == 1
+                else None
+            )
 
         root = (0, self.count)
-        own = {node: tree.total(node, leaf, add) for node in tree.nodes(root, self.shards.held)}
-        total = tree.total(root, self._exchange(root, own).get, add)
+        own = {node: tree.total(node, leaf, layout.add) for node in tree.nodes(root, self.shards.held)}
+        row = tree.total(root, self._exchange(root, own).get, layout.add)
 
-        for each, gradient in zip(parameters, before, strict=True):
-            each.grad = gradient
-        sizes = [1, WISHES, CAPACITY, len(parameters), sum(self.carried.sizes)]
-        loss, wishes, numbers, used, carried = total[gradients:].split(sizes)
+        loss, wishes, numbers, _, carried = layout.numbers(row)
         self.agreed = [wish > 0 for wish in wishes.tolist()]
         self.carried.put(carried)
-        self._keep(parameters, total[:gradients].view(kind)[:length], used.tolist())
+        self.gradients = layout.give_gradients(row)
+        for each, gradient in zip(parameters, before, strict=True):
+            each.grad = gradient
         if batch.size < self.count:  # a process without samples has not heard what is logged
             logged.numbers = self.broadcast(logged.numbers)
         logged.log(model, numbers, batch.size)
         seed_all(self.seed, Purpose.STEP, *counters, self.count)  # for hooks that follow
         return {"loss": loss[0].float()}
-
-    def _numbers(self, parameters: list[torch.nn.Parameter]) -> int:
-        return 1 + WISHES + CAPACITY + len(parameters) + sum(self.carried.sizes)
-
-    @staticmethod
-    def _loss(output: Any) -> torch.Tensor:
-        loss = output.get("loss") if isinstance(output, Mapping) else output
-        if not isinstance(loss, torch.Tensor):
-            raise UserError("training_step returned no loss, which several processes or shards do not support.")
-        return loss
-
-    def _see(self, part: Any, loss: torch.Tensor) -> None:
-        rng = fingerprint.of_generators()
-        self.seen.append((fingerprint.of_tensors(part), rng, repr(float(loss.detach()))))
-
-    def _keep(self, parameters: list[torch.nn.Parameter], flat: torch.Tensor, used: list[float]) -> None:
-        """Cut the gradients out of the vector; what no shard has used has none."""
-        parts = flat.split([each.numel() for each in parameters])
-        self.gradients = [
-            (each, part.view_as(each).to(each.dtype))
-            for each, part, uses in zip(parameters, parts, used, strict=True)
-            if uses
-        ]
 
     def _exchange(self, root: Span, own: dict[Span, torch.Tensor]) -> dict[Span, torch.Tensor]:
         """Give the other processes the sums of this one, and take theirs."""
@@ -238,3 +204,15 @@ class Shards(DDPStrategy):
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.gradients = []
         return self.precision_plugin.post_backward(closure_loss, model)
+
+
+def loss_of(output: Any) -> torch.Tensor:
+    """Take the loss out of what training_step returned.
+
+    Raises:
+        UserError: it is not there.
+    """
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if not isinstance(loss, torch.Tensor):
+        raise UserError("training_step returned no loss, which several processes or shards do not support.")
+    return loss
