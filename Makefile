@@ -22,6 +22,7 @@ soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated pro
 	@$(MAKE) --no-print-directory -C $(DEMO) data
 	@$(TOOLS)/python -m tests.processors $(DEMO)
 	@$(TOOLS)/python -m tests.kills $(DEMO) --runs 100
+	@$(TOOLS)/python -m tests.ranks $(DEMO) --runs 10
 
 quick: lint .venv-validators/.installed ## Run the tests that only generate (seconds)
 	@$(TOOLS)/python -m pytest -m "not project and not container" $(ARGS)

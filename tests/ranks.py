@@ -1,11 +1,17 @@
-"""Trainings in several processes: started, one of them killed, started again in another number of processes."""
+"""Trainings in several processes: started, one of them killed, started again in another number of processes.
+
+`python -m tests.ranks PROJECT --runs 10` works in a generated project that has been set up; `make soak` calls it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +93,8 @@ class Death:
         said: what the training printed.
         status: its exit status.
         seconds: until all were gone.
-        resumed: what the next start printed.
+        resumed: whether the next start went on from a checkpoint; it begins anew where the kill came before the first.
+        different: results that are not those of one process left alone.
     """
 
     rank: int
@@ -96,25 +103,64 @@ class Death:
     said: str
     status: int
     seconds: float
-    resumed: str
+    resumed: bool
+    different: list[str]
 
 
-def kill_one(trainings: Trainings, name: str, history: int, draw: random.Random) -> Death:
+def kill_one(trainings: Trainings, name: str, alone: dict[str, bytes], draw: random.Random) -> Death:
     """Kill one process of a training at a random step, and let the run go on in another number of processes.
 
     Args:
         trainings: of the project.
         name: of this one.
-        history: bytes of the whole history.
+        alone: results of one process left alone.
         draw: decides which process, when, and how many there are.
     """
     world, afterwards = draw.choice([2, 2, 4]), draw.choice([1, 1, 2, 4])
     process = trainings.start(name, "trainer=ddp", f"trainer.devices={world}", "determinism.shards=4")
-    trainings.wait(process, name, int(draw.uniform(0.02, 0.9) * history))
+    trainings.wait(process, name, int(draw.uniform(0.02, 0.9) * len(alone["history.csv"])))
     rank = draw.randrange(world)
     os.kill(members(process)[rank], signal.SIGKILL)
     begin = time.monotonic()
     said, _ = process.communicate(timeout=PLENTY)
     seconds = time.monotonic() - begin
-    resumed = trainings.run(name, "trainer=ddp", f"trainer.devices={afterwards}", "determinism.shards=4")
-    return Death(rank, world, afterwards, said, process.returncode, seconds, resumed)
+    output = trainings.run(name, "trainer=ddp", f"trainer.devices={afterwards}", "determinism.shards=4")
+    found = trainings.results(name)
+    different = [each for each in RESULTS if found[each] != alone[each]]
+    resumed = "going on from step" in output
+    return Death(rank, world, afterwards, said, process.returncode, seconds, resumed, different)
+
+
+def kill_runs(trainings: Trainings, runs: int, seed: int) -> list[Death]:
+    """Do so with `runs` trainings, at instants that follow from `seed`; `alone` must have been trained."""
+    alone, draw = trainings.results("alone"), random.Random(seed)
+    print(f"seed {seed}", flush=True)
+    deaths = []
+    for number in range(runs):
+        death = kill_one(trainings, f"killed-{number}", alone, draw)
+        begun = "went on" if death.resumed else "began anew"
+        said = f"DIFFERENT: {', '.join(death.different)}" if death.different else "identical"
+        print(
+            f"{number + 1:>4} process {death.rank} of {death.world} killed, all gone after {death.seconds:.1f} s,"
+            f" {begun} in {death.afterwards}: {said}",
+            flush=True,
+        )
+        deaths.append(death)
+    return deaths
+
+
+def main() -> int:
+    """Return 1 where a run ends differently."""
+    parser = argparse.ArgumentParser(prog="python -m tests.ranks", description=__doc__.split("\n")[0])
+    parser.add_argument("project", type=Path, help="a generated project that has been set up")
+    parser.add_argument("--runs", type=int, default=10, help="how many to kill (10)")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the instants (random)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        trainings = Trainings(arguments.project.resolve(), Path(folder))
+        trainings.run("alone", "determinism.shards=4")
+        return int(any(death.different for death in kill_runs(trainings, arguments.runs, arguments.seed)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,11 +11,10 @@ import subprocess
 import pytest
 
 from .conftest import Project, free_port
-from .ranks import Trainings, kill_one
+from .ranks import Trainings, kill_runs
 
 pytestmark = pytest.mark.project
 
-TORCHRUN = (".venv/bin/python", "-m", "torch.distributed.run")
 SHARDS = "determinism.shards=4"
 
 
@@ -45,22 +44,14 @@ def test_without_shards_each_number_of_processes_repeats_itself(trainings: Train
 
 
 def test_one_that_dies_ends_the_others_and_the_run_goes_on_exactly(trainings: Trainings) -> None:
-    alone = trainings.results("alone")
-    seed = random.randrange(2**32)
-    draw = random.Random(seed)
-    resumed = 0
-    print(f"seed {seed}")
-    for number in range(10):
-        death = kill_one(trainings, f"killed-{number}", len(alone["history.csv"]), draw)
-        print(f"{number}: rank {death.rank} of {death.world}, {death.seconds:.1f} s, then {death.afterwards} processes")
+    deaths = kill_runs(trainings, runs=4, seed=random.randrange(2**32))
+    assert [death.different for death in deaths] == [[]] * 4
+    for death in deaths:
         assert death.status == 1 and "Traceback" not in death.said
         error = rf"error: process {death.rank} \(of {death.world}, counted from 0\) was ended by SIGKILL, so the others"
         errors = re.findall("error: .*", death.said)
         assert len(errors) == 1 and re.match(error + ".*the same command goes on", errors[0])
         assert death.seconds < 30
-        assert trainings.results(f"killed-{number}") == alone
-        resumed += "going on from step" in death.resumed
-    assert resumed >= 5  # the others were killed before their first checkpoint
 
 
 def test_sigterm_makes_all_of_them_save(trainings: Trainings) -> None:
@@ -78,23 +69,20 @@ def test_a_mistake_is_told_once(trainings: Trainings) -> None:
     assert output.count("error: ") == 1 and "needs a fused optimiser" in output and "Traceback" not in output
 
 
-def test_torchrun_starts_them_as_well(trainings: Trainings) -> None:
-    launcher = (*TORCHRUN, "--standalone", "--nproc-per-node=2")
-    trainings.run("torchrun", "trainer=ddp", SHARDS, launcher=launcher)
-    assert trainings.results("torchrun") == trainings.results("alone")
-    output = trainings.run("torchrun", SHARDS, "force=true", launcher=launcher, status=1)
-    assert "torchrun has started 2 processes, but trainer.devices and trainer.num_nodes ask for 1" in output
-
-
-def test_two_nodes(trainings: Trainings) -> None:
+def test_torchrun_starts_them_as_well_on_two_nodes(trainings: Trainings) -> None:
     meet = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}")
-    words = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", SHARDS)
-    nodes = [
-        trainings.start("nodes", *words, launcher=(*TORCHRUN, *meet, f"--node-rank={number}")) for number in range(2)
-    ]
+
+    def start(node: int, *words: str) -> subprocess.Popen[str]:
+        launcher = (".venv/bin/python", "-m", "torch.distributed.run", *meet, f"--node-rank={node}")
+        return trainings.start("nodes", "trainer=ddp", SHARDS, *words, launcher=launcher)
+
+    nodes = [start(node, "trainer.devices=1", "trainer.num_nodes=2") for node in range(2)]
     said = [node.communicate(timeout=180)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     assert trainings.results("nodes") == trainings.results("alone")
+    nodes = [start(node, "trainer.devices=3", "force=true") for node in range(2)]  # a mistake
+    said = [node.communicate(timeout=180)[0] for node in nodes]
+    assert "torchrun has started 2 processes, but trainer.devices and trainer.num_nodes ask for 3" in said[0]
 
 
 def test_a_run_of_two_processes_is_reproduced(trainings: Trainings, project: Project) -> None:

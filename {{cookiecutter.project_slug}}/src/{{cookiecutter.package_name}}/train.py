@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     ranks.require_match(cfg)
     if ranks.wanted(cfg) > ranks.current().world and not run.finished:
         start_processes(ranks.wanted(cfg))  # each of them comes here again, and the first one does the rest
-        return run.metrics
+        return run.metrics if run.finished else {}
     with run.lock():
         if run.finished:
             from .verdicts.integrity import require_unedited  # here, because it loads NumPy
