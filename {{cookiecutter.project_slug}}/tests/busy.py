@@ -149,6 +149,8 @@ class Shared(Classifier):  # type: ignore[misc, valid-type] # found by its folde
         super().__init__(**arguments)
         classes = arguments["num_classes"]
         self.norm = torch.nn.BatchNorm2d(1)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf, torch.nan, 0.1]))  # stay what they are
+        self.register_buffer("turns", torch.polar(torch.ones(3), torch.arange(3.0)))
         kinds = {"train/accuracy": MulticlassAccuracy, "train/recall": MulticlassRecall}
         self.train_scores = MetricCollection({name: kind(classes, average="macro") for name, kind in kinds.items()})
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from .conftest import Compose
+from .cutting import exact
 from .project import UserError, command, module
 
 BUSY = ("model._target_=tests.busy.Shared", "data.module._target_=tests.busy.BusyDataModule")
@@ -61,6 +62,22 @@ def test_two_processes_give_the_bits_of_one(words: tuple[str, ...], alone: Path,
     assert observed["processes"] == 2
     assert done.stdout.count("weights ") == 1, "only the first process speaks"
     assert "norm (BatchNorm2d) takes its statistics from each shard by itself" in done.stdout
+
+
+def test_buffers_that_no_step_changes_stay_as_they_are() -> None:
+    busy = module("build").build(module("config").compose(["model._target_=tests.busy.Shared"]), "model")
+    carried = module("repro.carried").Carried(busy)
+    before = {name: buffer.clone() for name, buffer in busy.named_buffers()}
+    carried.begin()
+    total = torch.zeros(sum(carried.sizes), dtype=torch.float64)
+    for size in (3, 2, 2, 2):
+        carried.start_shard()
+        busy.norm(torch.randn(size, 1, 8, 8))
+        total += torch.cat(carried.read(size / 9))
+    carried.put(total)
+    changed = {name for name, buffer in busy.named_buffers() if exact(buffer) != exact(before[name])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert busy.norm.num_batches_tracked == 1
 
 
 def test_the_number_of_shards_does_matter(settings: Compose, alone: Path, workspace: Path) -> None:

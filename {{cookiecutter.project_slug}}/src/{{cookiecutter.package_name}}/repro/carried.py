@@ -25,37 +25,28 @@ class Carried:
     """
 
     def __init__(self, model: pl.LightningModule) -> None:
-        self.buffers: list[tuple[nn.Module, str]] = []
-        self.sums: list[Sums] = []
+        self.parts: list[Buffer | Sums] = []
         self.collections: list[MetricCollection] = []
         for path, module in model.named_modules():
             if isinstance(module, Metric):
                 module.sync_on_compute = False
-                self.sums.append(Sums(path, module))
+                self.parts.append(Sums(path, module))
             elif isinstance(module, MetricCollection):
                 self.collections.append(module)
             else:
-                self.buffers += [(module, name) for name, buffer in module._buffers.items() if buffer is not None]
+                held = [name for name, buffer in module._buffers.items() if buffer is not None]
+                self.parts += [Buffer(module, name) for name in held]
 
     def begin(self) -> None:
         """Remember what a step starts from."""
-        self.tensors = [getattr(module, name) for module, name in self.buffers]
-        self.start = [tensor.clone() for tensor in self.tensors]
-        for each in self.sums:
-            each.begin()
-
-    @property
-    def sizes(self) -> list[int]:
-        """The lengths of the vectors that `read` gives."""
-        return [each.numel() for each in self.start] + [each.size for each in self.sums]
+        for part in self.parts:
+            part.begin()
+        self.sizes = [part.size for part in self.parts]
 
     def start_shard(self) -> None:
         """Go back to it, with sums of zero."""
-        for (module, name), tensor, start in zip(self.buffers, self.tensors, self.start, strict=True):
-            tensor.copy_(start)
-            module._buffers[name] = tensor
-        for each in self.sums:
-            each.clear()
+        for part in self.parts:
+            part.clear()
 
     def read(self, weight: float) -> list[torch.Tensor]:
         """Read what a shard has left: float64 vectors.
@@ -68,18 +59,58 @@ class Carried:
         """
         for collection in self.collections:
             collection.values(copy_state=False)  # those that share a state show it only when they are asked for
-        buffers = [getattr(module, name).detach().double().reshape(-1) * weight for module, name in self.buffers]
-        return buffers + [each.read() for each in self.sums]
+        return [part.read(weight) for part in self.parts]
 
     def put(self, vector: torch.Tensor) -> None:
         """Take over what all shards have left, added up: float64, as long as all of `read` together."""
-        parts = vector.split(self.sizes)
-        for (module, name), tensor, value in zip(self.buffers, self.tensors, parts, strict=False):
-            rounded = value if tensor.is_floating_point() else value.round()  # a counter, equal in all of them
-            tensor.copy_(rounded.view_as(tensor))
-            module._buffers[name] = tensor
-        for each, value in zip(self.sums, parts[len(self.tensors) :], strict=True):
-            each.put(value)
+        for part, total in zip(self.parts, vector.split(self.sizes), strict=True):
+            part.put(total)
+
+
+class Buffer:
+    """A buffer, by how much it has changed: so that one that is never changed stays what it is, to the last bit.
+
+    Args:
+        module: that holds it.
+        name: its name there.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name = module, name
+
+    def begin(self) -> None:
+        """Remember it."""
+        self.tensor = getattr(self.module, self.name)
+        self.start = real(self.tensor).clone()
+        self.size = self.start.numel()
+
+    def clear(self) -> None:
+        """Go back to it."""
+        self._set(self.start)
+
+    def read(self, weight: float) -> torch.Tensor:
+        """Return the weighted change: float64 (size,)."""
+        now = real(getattr(self.module, self.name).detach())
+        # compared by value: batch normalisation writes past PyTorch's count of changes; and an infinity stays one
+        change = torch.where(now == self.start, 0.0, now.double() - self.start.double())
+        return change.reshape(-1) * weight
+
+    def put(self, total: torch.Tensor) -> None:
+        """Change it by the mean over all shards: float64 (size,)."""
+        change = total.view_as(self.start)
+        if self.start.is_floating_point():
+            self._set((self.start.double() + change).to(self.start.dtype))
+        else:  # a counter or a flag, which changes alike in all of them
+            self._set((self.start.long() + change.round().long()).to(self.start.dtype))
+
+    def _set(self, value: torch.Tensor) -> None:
+        real(self.tensor).copy_(value)
+        self.module._buffers[self.name] = self.tensor
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """View complex numbers as pairs of real ones."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 class Sums:
@@ -113,7 +144,7 @@ class Sums:
         if self.metric._update_count:
             self._set([torch.zeros_like(value) for value in self.before], 0)
 
-    def read(self) -> torch.Tensor:
+    def read(self, weight: float) -> torch.Tensor:
         """Return how often the metric was updated, and the sums: float64 (size,).
 
         Raises:
