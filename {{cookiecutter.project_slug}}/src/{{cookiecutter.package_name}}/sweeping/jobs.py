@@ -51,7 +51,8 @@ class Job:
         self.state = State.WAITING
         self.skipped = False  # it had finished before
         self.done = 0.0  # part of its steps, 0 to 1
-        self.line = ""  # what it said last
+        self.line = ""  # what is to be shown of it
+        self.last = ""  # what it said last of how far it is
         self.results: list[str] = []
         self.reason = ""
         self.seconds = 0.0
@@ -72,8 +73,7 @@ class Job:
         """
         started = time.monotonic()
         while not (stopped() or self.asked_to_stop):
-            self.lines: list[str] = []
-            self.results = []
+            self.begin_anew()
             status, why = self.place.train(self)
             why = (why or reason(status, self.lines)) if status else ""
             if status and (stopped() or self.asked_to_stop):
@@ -106,13 +106,19 @@ class Job:
         """Take in a line that the training has printed."""
         self.lines.append(line)
         if match := LINE.match(line):
-            self.done, self.line = part_done(match), line
+            self.done = part_done(match)
+            self.line = self.last = line
         elif found := notes.results([line]):
             self.results += found
         elif line.startswith("These inputs have been trained already"):
             self.skipped = True
         elif match := re.match(r"results +(\S.*)$", line):
-            self.line = match[1]
+            self.line = self.last = match[1]
+
+    def begin_anew(self) -> None:
+        """Forget what was heard."""
+        self.lines: list[str] = []
+        self.results, self.last = [], ""
 
     def remember(self) -> None:
         """Write down where it is."""

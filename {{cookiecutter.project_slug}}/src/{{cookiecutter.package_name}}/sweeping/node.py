@@ -1,8 +1,8 @@
 """What runs on a node of the cluster: it starts the training, passes signals on, and says what became of it.
 
 SLURM asks a job to leave in several ways. Where it takes the job back by itself (scontrol requeue, preemption,
-scancel), there is no more to do than to save in time. Ahead of the time limit (SIGUSR2, by submitit), and where a job to
-be preempted is given some grace (SIGTERM), the job goes on existing, and has to put itself into the queue again.
+scancel), there is no more to do than to save in time. Ahead of the time limit (SIGUSR2, by submitit), and where a job
+to be preempted is given some grace (SIGTERM), the job goes on existing, and has to put itself into the queue again.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -89,7 +90,7 @@ class Ray:
                 node = notes.read_at_node(job.training.at_node)
                 if node and node.starts != starts:
                     tail, starts = notes.Tail(job.log), node.starts  # its worker died: the log begins anew
-                    job.lines.clear()
+                    job.begin_anew()
                     job.tell(State.RUNNING, f"starts on {node.node}")
                 for line in tail.lines():
                     job.heard(line)
@@ -142,11 +143,9 @@ class RayCluster:
         # Nothing is told to Ray's makers, and nothing listens but on this computer
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError:
-            raise UserError(
-                "cluster=ray needs the package ray, which is not installed: run `make setup EXTRAS=ray`."
-            ) from None
+            raise UserError("cluster=ray needs the package ray: run `make setup EXTRAS=ray`.") from None
         self.ray = ray
         quiet = {"log_to_driver": False, "configure_logging": False}
         try:

@@ -72,6 +72,7 @@ class Slurm:
 
     def _follow(self, job: Job) -> Verdict | None:
         """Return how the job has ended; None where we leave before."""
+        job.begin_anew()
         tail = notes.Tail(job.log)
         since = time.monotonic()  # it was seen in the queue, or should be there
         while not self.left.wait(POLL):
@@ -86,8 +87,7 @@ class Slurm:
                 return verdict
             if queued and not queued.ended:
                 running = queued.state == "RUNNING"
-                line = job.line if running and job.line.startswith("epoch ") else queued.said
-                job.tell(State.RUNNING if running else State.WAITING, line)
+                job.tell(State.RUNNING if running else State.WAITING, (running and job.last) or queued.said)
         return None
 
     def stop(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -76,7 +78,8 @@ def submit(cfg: DictConfig, training: Training) -> str:
     )
     executor.update_parameters(**options(cfg, job_name(training)))
     try:
-        return str(executor.submit(OnNode(training, cfg.cluster.time)).job_id)
+        with redirect_stderr(StringIO()):  # sbatch's complaints, which are told below
+            return str(executor.submit(OnNode(training, cfg.cluster.time)).job_id)
     except submitit.core.utils.FailedJobError as error:
         found = re.findall(r"error: (.+)", str(error)) or str(error).strip().splitlines()[-1:]
         raise UserError(
