@@ -1,4 +1,4 @@
-"""A SLURM cluster and a Ray cluster on this computer, for the tests: what is in the queue, who trains, a node that dies."""
+"""SLURM and Ray on this computer, for the tests: what is in the queue, who trains, a node that dies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ import pytest
 from .conftest import Project, free_port
 
 PLENTY = 90.0  # seconds in which anything here happens, or something hangs
+MISSED = (
+    22.0  # seconds after its start in which SLURM does not miss a job that is not there (BatchStartTimeout and more)
+)
 
 
 def require_slurm() -> None:
@@ -84,67 +88,37 @@ def parent(process: int) -> int:
 
 
 def kill_node(project: Project) -> None:
-    """Kill SLURM's daemon of this computer, what watches over the project's jobs, and the jobs; start the daemon again."""
+    """Kill SLURM's daemon of this computer, what watches over the project's jobs, and the jobs, and start it again."""
     slurmd = int(Path("/run/slurmd.pid").read_text())
     jobs = queue(project)
     doomed = [slurmd]
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            of_ours = b"\0SLURM_JOB_ID=" in (entry / "environ").read_bytes() and (
-                any(
-                    f"SLURM_JOB_ID={number}".encode() in (entry / "environ").read_bytes().split(b"\0")
-                    for number in jobs
-                )
-            )
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if of_ours or any(f"slurmstepd: [{number}." in command for number in jobs):
+        if any(f"SLURM_JOB_ID={job}" in variables or f"slurmstepd: [{job}." in command for job in jobs):
             doomed.append(int(entry.name))
+    doomed += processes("-m handwritten_digits.train", project.path)  # SLURM's variables are not handed on to it
     for process in doomed:
-        with_none_left = Path(f"/proc/{process}").exists()
-        if with_none_left:
+        if Path(f"/proc/{process}").exists():
             os.kill(process, signal.SIGKILL)
     until("the end of slurmd", lambda: not Path(f"/proc/{slurmd}").exists())
+    time.sleep(MISSED)
     subprocess.run(["slurmd", "-N", "localhost"], check=True, start_new_session=True)
 
 
 @contextmanager
 def ray_cluster(project: Project, nodes: int) -> Iterator[str]:
-    """Start a Ray of so many nodes with one processor each, on this computer's own address; return its address."""
+    """Start a Ray of so many nodes with one processor each, on this computer's own address, and give its address."""
     address = f"127.0.0.1:{free_port()}"
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", "--disable-usage-stats"]
     started = []
     try:
-        for number in range(nodes):
-            where = ["--head", f"--port={address.rpartition(':')[2]}"] if number == 0 else [f"--address={address}"]
-            words = [".venv/bin/ray", "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
-            words += ["--include-dashboard=false", "--disable-usage-stats"] if number == 0 else []
-            started.append(
-                subprocess.Popen(
-                    [*words, *where],
-                    cwd=project.path,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            )
-            code = f"import ray; ray.init('{address}', log_to_driver=False); print(len(ray.nodes()))"
-            until(
-                "the start of Ray",
-                lambda: (
-                    subprocess.run(
-                        [".venv/bin/python", "-c", code],
-                        cwd=project.path,
-                        env=environment,
-                        capture_output=True,
-                        text=True,
-                    ).stdout.strip()
-                    == str(number + 1)
-                ),
-            )
+        for number in range(1, nodes + 1):
+            started.append(ray_node(project, head if number == 1 else [f"--address={address}"]))
+            until(f"the start of Ray's node {number}", partial(has_nodes, project, address, number))
         yield address
     finally:
         for process in reversed(started):
@@ -154,3 +128,23 @@ def ray_cluster(project: Project, nodes: int) -> Iterator[str]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def ray_node(project: Project, where: list[str]) -> subprocess.Popen[bytes]:
+    """Start one node of Ray."""
+    return subprocess.Popen(
+        [".venv/bin/ray", "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *where],
+        cwd=project.path,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def has_nodes(project: Project, address: str, count: int) -> bool:
+    """Whether Ray answers, and has so many nodes."""
+    code = f"import ray; ray.init({address!r}, log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+    words = [".venv/bin/python", "-c", code]
+    return subprocess.run(words, cwd=project.path, capture_output=True, text=True).stdout.strip() == str(count)

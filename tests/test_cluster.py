@@ -1,4 +1,4 @@
-"""Sweeps on a cluster, for real: jobs of SLURM and tasks of Ray give the weights of this computer, whatever befalls them."""
+"""Sweeps on a cluster, for real: jobs of SLURM and tasks of Ray give the weights of this computer, come what may."""
 
 from __future__ import annotations
 
