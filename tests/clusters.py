@@ -135,7 +135,7 @@ def ray_node(project: Project, where: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [".venv/bin/ray", "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *where],
         cwd=project.path,
-        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -147,4 +147,6 @@ def has_nodes(project: Project, address: str, count: int) -> bool:
     """Whether Ray answers, and has so many nodes."""
     code = f"import ray; ray.init({address!r}, log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
     words = [".venv/bin/python", "-c", code]
-    return subprocess.run(words, cwd=project.path, capture_output=True, text=True).stdout.strip() == str(count)
+    environment = os.environ | {"RAY_AUTH_MODE": "token"}
+    done = subprocess.run(words, cwd=project.path, env=environment, capture_output=True, text=True)
+    return done.stdout.strip() == str(count)

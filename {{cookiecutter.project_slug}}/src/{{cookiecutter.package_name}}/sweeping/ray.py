@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -140,8 +141,10 @@ class RayCluster:
     name = "ray"
 
     def __init__(self, address: str | None) -> None:
-        # Nothing is told to Ray's makers, and nothing listens but on this computer
+        # Nothing is told to Ray's makers. Ray listens on all of the computer's addresses, and lets in who has its token
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        keep_token_secret()
         try:
             ray: Any = import_module("ray")
         except ImportError:
@@ -151,7 +154,7 @@ class RayCluster:
         try:
             if address is None:
                 ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-                ray.init(address="local", num_cpus=ours, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+                ray.init(address="local", num_cpus=ours, include_dashboard=False, **quiet)
             else:
                 if address != "auto":
                     require_listener(address)
@@ -162,6 +165,7 @@ class RayCluster:
                 f"there is no Ray at cluster.address={address} ({first}): start one with `ray start --head` on one"
                 " computer and `ray start --address=<host:port>` on the others, or leave the address out."
             ) from None
+        keep_token_secret()
 
     def place(self, plan: Plan) -> Ray:
         """Make the place of one run.
@@ -189,6 +193,17 @@ class RayCluster:
     def close(self) -> None:
         """Leave the cluster; one of our own ends."""
         self.ray.shutdown()
+
+
+def keep_token_secret() -> None:
+    """Let nobody else read the token that Ray makes in the user's home, for everybody to read."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    folder = Path.home() / ".ray"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    token = folder / "auth_token"
+    if token.exists() and token.owner() == Path.home().owner():
+        token.chmod(0o600)
 
 
 def require_listener(address: str) -> None:
