@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ..config import ROOT, get
+from ..config import get
 from .state import State
 from .training import Training
 
@@ -45,7 +45,7 @@ class Local:
             # it to save its state. A pipe, not the file, so that it does not outlive us unseen.
             self.process = subprocess.Popen(
                 training.command(),
-                cwd=ROOT,
+                cwd=training.root,
                 env=training.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -21,7 +21,6 @@ from typing import Any
 
 import submitit
 
-from ..config import ROOT
 from ..repro.lock import BUSY
 from .jobs import reason
 from .notes import AtNode, Tail, read_at_node, write
@@ -108,13 +107,11 @@ class OnNode:
             return status, why
 
     def _once(self, log: Path) -> int:
-        if self.training.container and not self.training.container.endswith(".sif"):  # of a job that was killed
-            words = ["docker", "rm", "--force", self.training.container_name]
-            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._remove_container()  # of a job that was killed
         with log.open("a") as file:
             process = subprocess.Popen(
                 self.training.command(DEAF),
-                cwd=ROOT,
+                cwd=self.training.root,
                 env=self.training.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -127,7 +124,13 @@ class OnNode:
                 process.send_signal(signal.SIGTERM)
                 told = time.monotonic()
             time.sleep(0.1)
+        self._remove_container()  # where what had started it was killed
         return status
+
+    def _remove_container(self) -> None:
+        if self.training.container and not self.training.container.endswith(".sif"):
+            words = ["docker", "rm", "--force", self.training.container_name]
+            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def rank() -> int:

@@ -30,7 +30,7 @@ def train_here(training: Training) -> int:
     """Train on the node to which Ray has sent the task, and return the exit status."""
     if not training.log.parent.is_dir():
         raise FileNotFoundError(
-            f"{training.log.parent} is not there on {socket.gethostname()}: all nodes must see the project's folder"
+            f"{training.root} is not there on {socket.gethostname()}: all nodes must see the project's folder"
         )
     before = notes.read_at_node(training.at_node)
     said = notes.AtNode("", socket.gethostname(), before.starts + 1 if before else 1)

@@ -31,6 +31,8 @@ class Training:
         container: a .sif file or a Docker image, or None.
         folders: outside of the project's that the container must see.
         gpus: whether the container is to have them.
+        root: the project's folder; a worker of Ray may have been started in another one.
+        python: of the project's environment; likewise.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Training:
     container: str | None = None
     folders: list[Path] = field(default_factory=list)
     gpus: bool = False
+    root: Path = ROOT
+    python: str = sys.executable
 
     @property
     def at_node(self) -> Path:
@@ -55,17 +59,17 @@ class Training:
         """
         train = ["-m", f"{PACKAGE.name}.train", *self.words]
         if self.container is None:
-            return [*deaf, sys.executable, *train]
+            return [*deaf, self.python, *train]
         inside = [*deaf, "python", *train]
-        folders = list(map(str, [ROOT, *self.folders]))
-        values = {"PYTHONPATH": str(ROOT / "src"), **self.variables(), "PYTHONUNBUFFERED": "1"}
+        folders = list(map(str, [self.root, *self.folders]))
+        values = {"PYTHONPATH": str(self.root / "src"), **self.variables(), "PYTHONUNBUFFERED": "1"}
         settings = [f"{name}={value}" for name, value in values.items()]
         if self.container.endswith(".sif"):
-            words = ["apptainer", "exec", "--pwd", str(ROOT), *(["--nv"] if self.gpus else [])]
+            words = ["apptainer", "exec", "--pwd", str(self.root), *(["--nv"] if self.gpus else [])]
             words += [word for folder in folders for word in ("--bind", folder)]
             words += [word for setting in settings for word in ("--env", setting)]
             return [*deaf, *words, self.container, *inside]
-        words = ["docker", "run", "--rm", "--init", "--name", self.container_name, "--workdir", str(ROOT)]
+        words = ["docker", "run", "--rm", "--init", "--name", self.container_name, "--workdir", str(self.root)]
         words += ["--user", f"{os.getuid()}:{os.getgid()}", *(["--gpus", "all"] if self.gpus else [])]
         words += [word for folder in folders for word in ("--volume", f"{folder}:{folder}")]
         words += [word for setting in settings for word in ("--env", setting)]
