@@ -47,7 +47,7 @@ class Plan:
             UserError: its container is missing.
         """
         name = file_name(self.label, self.id)
-        elsewhere = [Path(self.cfg.paths[key]).resolve() for key in ("processed", "models")]
+        elsewhere = [(ROOT / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
         return Training(
             name,
             self.words,
@@ -80,7 +80,9 @@ def plan(combinations: Sequence[Combination], of_cluster: Sequence[str]) -> list
         inputs = collect(cfg, ROOT, PACKAGE, Path(cfg.paths.processed), hash_once)
         run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
         expected = fingerprint(inputs)
-        planned.append(Plan(each.label, each.words, cfg, inputs_id(inputs), expected, run.directory, run.finished))
+        planned.append(
+            Plan(each.label, each.words, cfg, inputs_id(inputs), expected, ROOT / run.directory, run.finished)
+        )
     return planned
 
 
