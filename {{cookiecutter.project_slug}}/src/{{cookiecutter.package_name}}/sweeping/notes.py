@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,6 +36,7 @@ class Note:
         again: how often it was submitted anew since it last took a step forward.
         host: where the sweep runs.
         pid: the sweep's process.
+        asked: when it was asked for.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Note:
     again: int = 0
     host: str = field(default_factory=socket.gethostname)
     pid: int = 0
+    asked: float = field(default_factory=time.time)
 
 
 @dataclass

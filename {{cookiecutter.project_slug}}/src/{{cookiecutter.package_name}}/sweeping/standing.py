@@ -37,7 +37,8 @@ class Standing:
 def standings(logs: Path) -> tuple[list[Standing], str]:
     """Find where all runs stand, those of the newest sweep last; and why SLURM could not be asked, if it could not."""
     paths = [path for path in logs.glob("*.json") if not path.name.endswith(".node.json")]
-    found = [(path, note) for path in sorted(paths, key=written) if (note := notes.read_note(path))]
+    found = [(path, note) for path in paths if (note := notes.read_note(path))]
+    found.sort(key=lambda each: each[1].asked)
     jobs: dict[str, Queued] = {}
     trouble = ""
     if any(note.cluster == "slurm" and not finished(note) for _, note in found):
@@ -62,7 +63,7 @@ def standing(path: Path, note: Note, queued: Queued | None, unknown: bool = Fals
         node = None
     lines = notes.Tail(Path(note.log)).lines()
     state, what = (
-        ("finished", result(note, lines))
+        ("finished", result(note))
         if finished(note)
         else on_slurm(note, queued, node, lines, unknown)
         if note.cluster == "slurm" and note.job
@@ -110,7 +111,7 @@ def finished(note: Note) -> bool:
     return bool(note.directory) and (Path(note.directory) / METRICS).exists()
 
 
-def result(note: Note, lines: list[str]) -> str:
+def result(note: Note) -> str:
     """Say what a finished run has reached on the test data."""
     metrics = json.loads((Path(note.directory) / METRICS).read_text())
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/"))
@@ -127,8 +128,3 @@ def alive(note: Note) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def written(path: Path) -> float:
-    """When a file was written; 0 where it is gone."""
-    return path.stat().st_mtime if path.exists() else 0.0
