@@ -46,7 +46,9 @@ class Plan:
         Raises:
             UserError: its container is missing.
         """
-        name = file_name(self.label, self.id)
+        # A job of SLURM is followed by every sweep that asks for its run, whatever that calls it
+        of_slurm = get(self.cfg, "cluster.name") == "slurm"
+        name = file_name(self.directory.name.partition(f"-{self.id}")[0] if of_slurm else self.label, self.id)
         elsewhere = [(ROOT / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
         return Training(
             name,

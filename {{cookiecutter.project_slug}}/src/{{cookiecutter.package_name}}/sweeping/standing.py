@@ -39,6 +39,7 @@ def standings(logs: Path) -> tuple[list[Standing], str]:
     paths = [path for path in logs.glob("*.json") if not path.name.endswith(".node.json")]
     found = [(path, note) for path in paths if (note := notes.read_note(path))]
     found.sort(key=lambda each: each[1].asked)
+    found = list({note.directory or note.log: (path, note) for path, note in found}.values())  # the last word on a run
     jobs: dict[str, Queued] = {}
     trouble = ""
     if any(note.cluster == "slurm" and not finished(note) for _, note in found):
