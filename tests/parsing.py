@@ -68,6 +68,13 @@ def _dockerfile(path: Path) -> None:
     assert {line.split()[0] for line in lines if line.strip() and not line.startswith("#")} <= words
 
 
+def _apptainer(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    assert [line.split(":")[0] for line in lines[:2]] == ["Bootstrap", "From"]
+    sections = [line for line in lines[2:] if not line.startswith(" ")]
+    assert sections == ["%arguments", "%files", "%post", "%environment"]
+
+
 def _html(path: Path) -> None:
     """A Jinja template of the project's own, which cookiecutter leaves as it is."""
     Environment().parse(path.read_text(encoding="utf-8"))
@@ -96,6 +103,7 @@ PARSERS: dict[str, Callable[[Path], Any]] = {
     ".html": _html,
     "Makefile": _make,
     "Dockerfile": _dockerfile,
+    "apptainer.def": _apptainer,
     "config": _ini,
     **dict.fromkeys(
         (".gitignore", ".gitattributes", ".dockerignore", ".dvcignore", ".gitkeep", ".python-version", "LICENSE"), _text

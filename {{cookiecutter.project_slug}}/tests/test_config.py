@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from .project import ROOT, UserError, compose, module
 
-GROUPS = ("data", "model", "trainer", "callbacks", "logger", "determinism", "experiment", "debug")
+GROUPS = ("data", "model", "trainer", "callbacks", "logger", "determinism", "experiment", "debug", "cluster")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "configs" / group).glob("*.yaml"))]
 
 
@@ -75,6 +75,20 @@ def test_a_value_that_cannot_work_is_named(override: str) -> None:
 def test_what_would_not_repeat_is_refused(override: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         module("config").check(compose([override]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("cluster.time=60", "cluster.time=1:00", "cluster.time=soon", "cluster.memory=8", "cluster.memory=8 GB"),
+        *("cluster.cpus=0", "cluster.gpus=-1", "cluster.nodes=0", "cluster.tasks_per_node=x", "cluster.warning=0"),
+        *("cluster.partition=''", "cluster.setup=module", "cluster.more=1", "cluster.container=5"),
+    ],
+)
+def test_a_setting_of_the_cluster_that_cannot_work_is_named(override: str) -> None:
+    key = override.split("=")[0]
+    with pytest.raises(UserError, match=rf"^{key} is .* must be "):
+        module("config").check(compose(["cluster=slurm", override]))
 
 
 def test_arguments_that_an_optimiser_does_not_take_are_named() -> None:

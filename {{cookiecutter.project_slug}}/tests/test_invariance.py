@@ -23,6 +23,7 @@ CSV = "+logger.csv={_target_:pytorch_lightning.loggers.CSVLogger,save_dir:'${pat
 OTHERWISE: dict[str, tuple[str, ...]] = {
     "paths": ("paths.models='${paths.root}/elsewhere'",),
     "run_name": ("run_name=another",),
+    "cluster": ("cluster=slurm", "cluster.cpus=2"),
     "force": ("force=true",),
     "publish": ("publish=published",),
     "logger": (CSV,),

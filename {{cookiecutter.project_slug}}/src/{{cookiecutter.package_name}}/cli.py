@@ -26,6 +26,7 @@ from .usage import usage
 USER_MISTAKE = 2  # exit status
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
+SHOW = {"--cfg", "-c", "--info", "-i"}  # Hydra's own: print, and do nothing
 
 
 def run_command(task: Callable[[DictConfig], Any]) -> None:
@@ -48,12 +49,13 @@ def run_command(task: Callable[[DictConfig], Any]) -> None:
         if not start.exists():
             fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under models/.")
         sys.argv.remove(saved[0])
-        changes = [word for word in sys.argv[1:] if not word.startswith("-") and counts(word)]
+        changes = [word for word in sys.argv[1:] if not word.startswith("-") and (counts(word) or is_of_cluster(word))]
         if changes:
             fail(f"{saved[0]} is run as it is, without {changes[0]!r}: leave one of the two out.")
         sys.argv += [f"hydra.searchpath=[{quote(f'file://{CONFIGS}')}]", "+hydra=project"]
     os.chdir(ROOT)
-    if spec and MULTIRUN & set(sys.argv[1:]):
+    elsewhere = [word for word in sys.argv[1:] if is_of_cluster(word)]  # where a run takes place, a sweep knows
+    if spec and (MULTIRUN & set(sys.argv[1:]) or (elsewhere and not SHOW & set(sys.argv[1:]))):
         words = [word for word in sys.argv[1:] if word not in MULTIRUN]
         os.execv(sys.executable, [sys.executable, "-m", f"{PACKAGE.name}.sweep", *words])
     from hydra import main as hydra_decorator
@@ -95,6 +97,12 @@ def start_processes(world: int) -> None:
     status = Processes([sys.executable, *sys.orig_argv[1:]], STARTED_IN, STARTED_WITH, world).run()
     if status:
         raise SystemExit(status)
+
+
+def is_of_cluster(override: str) -> bool:
+    """Whether a setting says where a run takes place, and nothing of the run itself."""
+    key = override.lstrip("+~").partition("=")[0]
+    return key == "cluster" or key.startswith("cluster.")
 
 
 def counts(override: str) -> bool:

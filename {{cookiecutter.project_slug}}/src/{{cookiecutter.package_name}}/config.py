@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,17 @@ def _whole(value: Any, least: int) -> bool:
 def _real(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
+
+def _line(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\n" not in value
+
+
+def _text(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value))
+
+
+# "hours:minutes:seconds" or "days-hours:minutes:seconds": without the quotes, YAML would make 1:00:00 the number 3600
+TIME = r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)"
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
 GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
@@ -62,6 +74,19 @@ RULES: list[Rule] = [
     ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
     ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
     ("force", lambda v: isinstance(v, bool), "true or false"),
+    ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
+    ("cluster.name", lambda v: v in ("local", "slurm", "ray"), "local, slurm or ray"),
+    *((f"cluster.{key}", _line, "a name, or null") for key in ("partition", "account", "qos", "container")),
+    ("cluster.time", _text(TIME), 'a time in quotes, "12:00:00" or "2-00:00:00" (two days)'),
+    ("cluster.warning", lambda v: _whole(v, 1), "a whole number of seconds, of at least 1"),
+    ("cluster.memory", _text(r"[1-9]\d*[MGT]B?"), "a size as 8GB, or null"),
+    ("cluster.gpus", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    *((f"cluster.{key}", lambda v: _whole(v, 1), "a whole number of at least 1") for key in ("cpus", "nodes")),
+    ("cluster.tasks_per_node", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("cluster.setup", lambda v: isinstance(v, list) and all(map(_line, v)), 'a list of lines, ["module load cuda"]'),
+    ("cluster.more", lambda v: isinstance(v, dict), "options of sbatch by their names, {constraint: a100}"),
+    ("cluster.address", _text(r"auto|[\w.-]+:\d+"), "auto, host:port, or null"),
+    ("cluster.retries", lambda v: _whole(v, 0), "a whole number of at least 0"),
 ]
 
 

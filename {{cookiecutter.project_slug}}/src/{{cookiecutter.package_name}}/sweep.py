@@ -1,7 +1,8 @@
 """Train several runs, some of them at once: `make sweep SEEDS=0..4`, or `python -m <package>.sweep seed=0,1,2`.
 
-Every run is a process of its own, the same as `python -m <package>.train` with one value of each setting; so what is
-finished is skipped, what was cut off goes on, and one that fails does not touch the others.
+Every run is a process of its own, the same as `python -m <package>.train` with one value of each setting, on this
+computer or on those of a cluster; so what is finished is skipped, what was cut off goes on, and one that fails does not
+touch the others.
 """
 
 from __future__ import annotations
@@ -12,46 +13,64 @@ import re
 import signal
 import sys
 
-from omegaconf import DictConfig
-
-from .cli import run_with_arguments
-from .config import ROOT, check, get
+from .cli import is_of_cluster, run_with_arguments
+from .config import ROOT
 from .errors import UserError
 from .repro.leaving import INTERRUPTED
-from .sweeping.combinations import combine, composed, seeds
+from .sweeping.clusters import open_cluster
+from .sweeping.combinations import combine, seeds
 from .sweeping.jobs import Job, Jobs
+from .sweeping.local import Local
+from .sweeping.notes import LOGS
+from .sweeping.plan import plan, require_one_cluster
 from .sweeping.screen import Screen
-
-LOGS = ROOT / ".cache" / "sweep"
 
 
 def sweep(words: list[str], most: int | None = None) -> int:
     """Train every combination of the settings, and return the exit status: 0, or 1 where a run failed.
 
     Args:
-        words: settings as for `train`; one with several values, as `seed=0,1,2` or `range(0,5)`, makes several runs.
-        most: runs at once; None for as many as the processor has cores for.
+        words: settings as for `train`; one with several values, as `seed=0,1,2` or `range(0,5)`, makes several runs;
+            those of the group `cluster` say where.
+        most: runs at once; None for as many as the cluster takes.
 
     Raises:
-        UserError: a setting is misspelt.
+        UserError: a setting is wrong, data are missing, or the cluster is.
     """
-    combinations = combine(words)
-    settings = [composed(each.words) for each in combinations]
-    for cfg in settings:  # before anything is trained
-        check(cfg)
-    jobs = Jobs([Job(each.label, each.words, LOGS) for each in combinations], most or cores(settings[0]))
-    with Screen(jobs) as screen:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
-        try:
-            jobs.run(screen.update)
-        except (KeyboardInterrupt, SystemExit):
-            screen.close()
-            print("\nInterrupted: the same command goes on with what is missing.", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
-    failed = [job for job in jobs.all if job.failed]
-    runs = "1 run" if len(jobs.all) == 1 else f"{len(jobs.all)} runs"
-    print(f"{len(jobs.all) - len(failed)} of {runs} finished.", end="\n" if failed else " ")
+    of_cluster = [word for word in words if is_of_cluster(word)]
+    require_one_cluster(of_cluster)
+    plans = plan(combine([word for word in words if word not in of_cluster]), of_cluster)
+    cluster = open_cluster(plans[0].cfg)
+    try:
+        # What is finished is looked at here: there is nothing to be submitted
+        places = [Local() if each.finished else cluster.place(each) for each in plans]
+        trainings = [each.training(LOGS) for each in plans]
+        jobs = [
+            Job(each.label, each.words, LOGS, place, training)
+            for each, place, training in zip(plans, places, trainings, strict=True)
+        ]
+        for job in jobs:
+            job.remember()
+        all_jobs = Jobs(jobs, most or cluster.at_once(plans))
+        with Screen(all_jobs) as screen:
+            for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
+                signal.signal(number, lambda number, frame: sys.exit(128 + number))
+            try:
+                all_jobs.run(screen.update)
+            except (KeyboardInterrupt, SystemExit):
+                screen.close()
+                print(f"\n{cluster.interrupted(jobs)}", file=sys.stderr)
+                raise SystemExit(INTERRUPTED) from None
+    finally:
+        cluster.close()
+    return summary(jobs)
+
+
+def summary(jobs: list[Job]) -> int:
+    """Say how many runs are finished, and which ones failed; return the exit status."""
+    failed = [job for job in jobs if job.failed]
+    runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
+    print(f"{len(jobs) - len(failed)} of {runs} finished.", end="\n" if failed else " ")
     for job in failed:
         print(f"FAILED  {job.label}: {job.reason} (the whole output is in {os.path.relpath(job.log)})", file=sys.stderr)
     if failed:
@@ -61,20 +80,10 @@ def sweep(words: list[str], most: int | None = None) -> int:
     return 1 if failed else 0
 
 
-def cores(cfg: DictConfig) -> int:
-    """Say how many runs fit the processor at once: its cores that are ours, by the threads of one run; one on a GPU."""
-    threads = get(cfg, "determinism.threads")
-    if threads is None or get(cfg, "trainer.accelerator") != "cpu":
-        return 1
-    workers = get(cfg, "data.module.num_workers") or 0
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, ours // (threads + workers))
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Train, and leave with the exit status."""
     words = [*arguments.settings, *([seeds(arguments.seeds)] if arguments.seeds else [])]
-    if not words:
+    if all(is_of_cluster(word) for word in words):
         raise UserError('there is nothing to vary: make sweep SEEDS=0..4, or make sweep ARGS="model=cnn,mlp".')
     os.chdir(ROOT)
     raise SystemExit(sweep(words, jobs_at_once(arguments.jobs)))
@@ -95,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     described = argparse.ArgumentParser(
         prog="python -m <package>.sweep",
-        description="Train every combination of settings; what is finished is skipped, what was cut off goes on.",
+        description="Train every combination of settings, here or on a cluster (cluster=slurm, cluster=ray); what is"
+        " finished is skipped, what was cut off goes on.",
         epilog="Exit status: 0 all runs are finished, 1 a run failed, 2 a setting is wrong, 130 interrupted.",
     )
     described.add_argument("settings", nargs="*", help="as for train; several values make several runs: model=cnn,mlp")

@@ -14,7 +14,7 @@ from .cli import run_command, start_processes
 from .config import PACKAGE, ROOT, check
 from .data.prepared import origin, require_prepared
 from .repro import determinism, ranks
-from .repro.inputs import collect
+from .repro.inputs import collect, require_expected
 from .repro.run import Run, find_run
 
 
@@ -27,6 +27,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check(cfg)
     require_prepared(cfg)
     inputs = collect(cfg, root=ROOT, package=PACKAGE, data=Path(cfg.paths.processed))
+    require_expected(inputs)
     inputs["origin"] = origin(cfg)
     run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
     ranks.require_match(cfg)

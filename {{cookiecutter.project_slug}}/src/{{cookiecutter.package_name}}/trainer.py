@@ -196,5 +196,5 @@ def be_quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # between Lightning 2.6 and PyTorch 2.13
-    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    warnings.filterwarnings("ignore", message=".*srun.* command is available on your system.*")  # a sweep uses it
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

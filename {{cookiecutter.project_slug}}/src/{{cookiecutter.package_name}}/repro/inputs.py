@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ..errors import UserError
 from .hashing import files_sha256, json_sha256
 from .ranks import shards
 from .redact import redact
 
 RUN_PATH = "<run>"
 HASHED = ("config", "code", "lock", "data")
+EXPECTED = "EXPECTED_INPUTS"  # environment variable: the fingerprint of what a sweep has asked for
 
 # Code of the package that looks at results. No training imports it, so that a figure may be changed and all runs stay
 # what they are; should one do so, the files are recorded as code from outside.
@@ -23,6 +27,7 @@ VIEWS = ("report.py", "reporting")
 NOT_INPUTS = (
     "paths",
     "run_name",
+    "cluster",
     "force",
     "publish",
     "logger",
@@ -95,7 +100,13 @@ def data_sha256(folder: Path) -> dict[str, str]:
     return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()))
 
 
-def collect(cfg: DictConfig, root: Path, package: Path, data: Path) -> dict[str, Any]:
+def collect(
+    cfg: DictConfig,
+    root: Path,
+    package: Path,
+    data: Path,
+    hash_data: Callable[[Path], dict[str, str]] = data_sha256,
+) -> dict[str, Any]:
     """Collect the inputs of the run that `cfg` describes.
 
     Args:
@@ -103,6 +114,7 @@ def collect(cfg: DictConfig, root: Path, package: Path, data: Path) -> dict[str,
         root: the project's folder, which holds requirements/.
         package: the folder of the Python package.
         data: the folder of the files that the run reads.
+        hash_data: hashes them; another one, where the same folder is asked for many times.
 
     Returns:
         `config`, the settings that count; `code`, `lock` and `data`, the sha256 of each file.
@@ -111,10 +123,29 @@ def collect(cfg: DictConfig, root: Path, package: Path, data: Path) -> dict[str,
         "config": settings_that_count(cfg),
         "code": code_sha256(package),
         "lock": lock_sha256(root),
-        "data": data_sha256(data),
+        "data": hash_data(data),
     }
 
 
 def inputs_id(inputs: dict[str, Any]) -> str:
     """Name the inputs by the first 8 hexadecimal digits of the hash of those that are HASHED."""
     return json_sha256({key: inputs[key] for key in HASHED if key in inputs})[:8]
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """Write the hash of each of the inputs in one line, for another process to compare with what it finds."""
+    return " ".join(f"{key}={json_sha256(inputs[key])[:16]}" for key in HASHED if key in inputs)
+
+
+def require_expected(inputs: dict[str, Any]) -> None:
+    """Refuse to train something else than a sweep has asked for: between the two, a job may wait for days.
+
+    Raises:
+        UserError: says what has changed.
+    """
+    expected = os.environ.get(EXPECTED, "")
+    changed = [now.partition("=")[0] for now in fingerprint(inputs).split() if now not in expected.split()]
+    if expected and changed:
+        names = {"config": "the settings", "code": "the code", "lock": "the locked packages", "data": "the data"}
+        what = " and ".join(names[key] for key in changed)
+        raise UserError(f"{what} changed after this run was asked for: give the sweep's command once more.")

@@ -108,7 +108,8 @@ class ExactResume(pl.Callback):
                 signal.signal(number, self._leave_soon)  # Lightning puts the former handler back
 
     def _leave_soon(self, number: int, frame: FrameType | None) -> None:
-        self.asked_to_leave = time.monotonic()
+        if self.asked_to_leave is None:  # clusters may say it several times
+            self.asked_to_leave = time.monotonic()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Put back what was read, or save where it is due. Gradients in accumulation are never saved."""
@@ -137,7 +138,7 @@ class ExactResume(pl.Callback):
         self._leave_unsaved(self.grace_seconds)
 
     def _leave_unsaved(self, grace_seconds: float) -> None:
-        if self.asked_to_leave and time.monotonic() - self.asked_to_leave >= grace_seconds:
+        if self.asked_to_leave is not None and time.monotonic() - self.asked_to_leave >= grace_seconds:
             print("\nAsked to stop: the same command goes on from the last checkpoint.", file=sys.stderr)
             raise SystemExit(RESUME_LATER)
 

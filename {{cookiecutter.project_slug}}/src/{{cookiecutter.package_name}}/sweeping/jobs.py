@@ -1,57 +1,64 @@
-"""Trainings as processes: at most so many at once, and none takes another one down."""
+"""Trainings at once: at most so many, and none takes another one down."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from enum import Enum
 from pathlib import Path
 
-from ..config import PACKAGE, ROOT
-from ..progress import EVERY, LINE
+from ..progress import LINE, part_done
 from ..repro.hashing import json_sha256
 from ..repro.lock import BUSY
+from . import notes
+from .local import Local
+from .places import Place
+from .state import State
+from .training import Training, file_name
 
-DEAF_TO_CTRL_C = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
-GRACE = 20.0  # seconds for a training to save its state after SIGTERM
-
-
-class State(Enum):
-    """Where a job is."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
+GRACE = 20.0  # seconds for a training to save its state after it was asked to
 
 
 class Job:
-    """One training in a process of its own.
+    """One training.
 
     Args:
         label: what tells it from the others.
         words: its settings.
-        logs: folder for what it prints.
+        logs: folder for what it prints, and for what is remembered of it.
+        place: where it is trained; None for a process of this computer.
+        training: what is known of it beyond its words.
     """
 
-    def __init__(self, label: str, words: Sequence[str], logs: Path) -> None:
+    def __init__(
+        self,
+        label: str,
+        words: Sequence[str],
+        logs: Path,
+        place: Place | None = None,
+        training: Training | None = None,
+    ) -> None:
         self.label, self.words = label, list(words)
-        name = re.sub(r"[^\w=.,+-]+", "_", label)[:100]
-        self.log = logs / f"{name}-{json_sha256(self.words)[:8]}.log"
+        if training is None:
+            name = file_name(label, json_sha256(self.words)[:8])
+            training = Training(name, self.words, logs / f"{name}.log")
+        self.training = training
+        self.place = place or Local()
+        self.log = training.log
         self.state = State.WAITING
         self.skipped = False  # it had finished before
         self.done = 0.0  # part of its steps, 0 to 1
-        self.line = ""  # what it said last
+        self.line = ""  # what is to be shown of it
+        self.last = ""  # what it said last of how far it is
         self.results: list[str] = []
         self.reason = ""
         self.seconds = 0.0
-        self.process: subprocess.Popen[str] | None = None
+        self.asked_to_stop = False
+        directory = str(training.directory or "")
+        self.note = notes.Note(label, self.words, self.place.cluster, directory, str(self.log), pid=os.getpid())
 
     @property
     def failed(self) -> bool:
@@ -65,56 +72,58 @@ class Job:
             stopped: whether to begin no more.
         """
         started = time.monotonic()
-        self.state = State.RUNNING
-        while not stopped():
-            status, lines = self._once()
-            busy = next((line for line in lines if BUSY in line), None)
-            if status and busy:
-                self.line = busy.removeprefix("error: ")
+        while not (stopped() or self.asked_to_stop):
+            self.begin_anew()
+            status, why = self.place.train(self)
+            why = (why or reason(status, self.lines)) if status else ""
+            if status and (stopped() or self.asked_to_stop):
+                break
+            if BUSY in why:
+                self.tell(State.RUNNING, why)
                 time.sleep(1)
                 continue
-            if status and stopped():
-                break
             self.seconds = time.monotonic() - started
-            self.state = State.FAILED if status else State.FINISHED
-            self.reason = reason(status, lines) if status else ""
+            self.reason = why
+            self.tell(State.FAILED if status else State.FINISHED, self.line)
             return
-        self.state, self.line = State.WAITING, ""
+        self.tell(State.STOPPED if self.asked_to_stop else State.WAITING, "")
 
-    def _once(self) -> tuple[int, list[str]]:
-        environment = {**os.environ, EVERY: "1", "PYTHONUNBUFFERED": "1"}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        lines: list[str] = []
-        with self.log.open("w") as log:
-            # Of our process group, so that it goes with us where that is killed; but Ctrl-C is for us alone, and we ask
-            # it to save its state. A pipe, not the file, so that it does not outlive us unseen.
-            self.process = subprocess.Popen(
-                [*DEAF_TO_CTRL_C, sys.executable, "-m", f"{PACKAGE.name}.train", *self.words],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            assert self.process.stdout
-            for line in self.process.stdout:
-                log.write(line)
-                lines.append(line.rstrip())
-                self._read(line.rstrip())
-        return self.process.wait(), lines
+    def stop(self) -> None:
+        """Ask this one training to save its state and end; `run` then returns, with the state STOPPED."""
+        self.asked_to_stop = True
+        self.place.stop()
 
-    def _read(self, line: str) -> None:
+    # --- what the place calls
+
+    def tell(self, state: State, line: str) -> None:
+        """Take in where it is, and write it down where that changed."""
+        self.line = line
+        if (state, state.value, self.reason) != (self.state, self.note.state, self.note.reason):
+            self.state = state
+            self.remember()
+
+    def heard(self, line: str) -> None:
+        """Take in a line that the training has printed."""
+        self.lines.append(line)
         if match := LINE.match(line):
-            epoch, epochs, batch, batches = (int(match[name]) for name in ("epoch", "epochs", "batch", "batches"))
-            self.done, self.line = (epoch - 1 + batch / max(1, batches)) / max(1, epochs), line
-        elif match := re.match(r"(test/\S+) +(\S+)$", line):
-            self.results.append(f"{match[1]} {match[2]}")
+            self.done = part_done(match)
+            self.line = self.last = line
+        elif found := notes.results([line]):
+            self.results += found
         elif line.startswith("These inputs have been trained already"):
             self.skipped = True
         elif match := re.match(r"results +(\S.*)$", line):
-            self.line = match[1]
+            self.line = self.last = match[1]
+
+    def begin_anew(self) -> None:
+        """Forget what was heard."""
+        self.lines: list[str] = []
+        self.results, self.last = [], ""
+
+    def remember(self) -> None:
+        """Write down where it is."""
+        self.note.state, self.note.reason = self.state.value, self.reason
+        notes.write(self.log.with_suffix(".json"), self.note)
 
 
 def reason(status: int, lines: Sequence[str]) -> str:
@@ -156,14 +165,12 @@ class Jobs:
                 raise
 
     def stop(self) -> None:
-        """Ask all to save their state and end; after a while, end them."""
+        """Begin no more; ask those of this computer to save their state and end, and after a while, end them."""
         self.stopped = True
-        running = [job.process for job in self.all if job.process is not None and job.process.poll() is None]
-        for process in running:
-            process.terminate()
+        for job in self.all:
+            job.place.leave()
         until = time.monotonic() + GRACE
-        for process in running:
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        while any(job.place.busy for job in self.all) and time.monotonic() < until:
+            time.sleep(0.05)
+        for job in self.all:
+            job.place.end()

@@ -8,9 +8,11 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from .jobs import Job, Jobs, State
+from .jobs import Job, Jobs
+from .state import State
 
 SECONDS = 15.0  # between two lines of a run, where nobody watches
+ENDED = (State.FINISHED, State.FAILED, State.STOPPED)
 
 
 class Screen:
@@ -22,7 +24,7 @@ class Screen:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
-        self.told: dict[str, tuple[State, float]] = {}
+        self.told: dict[str, tuple[State, float, str]] = {}
         self.bars: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
         if sys.stdout.isatty():
@@ -65,14 +67,16 @@ class Screen:
             self.bars.start_task(task)
         done = 1.0 if job.state is State.FINISHED else job.done
         self.bars.update(task, completed=done, said=said(job))
-        if job.state in (State.FINISHED, State.FAILED):
+        if job.state in ENDED:
             self.bars.stop_task(task)
 
     def _tell(self, job: Job) -> None:
-        state, when = self.told.get(job.label, (State.WAITING, time.monotonic()))
-        if job.state is state and (state is not State.RUNNING or time.monotonic() - when < SECONDS):
+        state, when, line = self.told.get(job.label, (State.WAITING, time.monotonic(), ""))
+        if job.state is state and (job.state in ENDED or time.monotonic() - when < SECONDS):
             return
-        self.told[job.label] = (job.state, time.monotonic())
+        if job.state is State.WAITING and job.line == line:  # it waits for the same thing
+            return
+        self.told[job.label] = (job.state, time.monotonic(), job.line)
         print(f"{job.label}: {said(job)}", flush=True)
 
 
@@ -85,4 +89,4 @@ def said(job: Job) -> str:
         return f"FAILED: {job.reason}"
     if job.state is State.RUNNING:
         return job.line or "starts"
-    return "waits"
+    return "stopped" if job.state is State.STOPPED else job.line or "waits"

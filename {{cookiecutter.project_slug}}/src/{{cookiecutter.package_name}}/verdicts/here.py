@@ -26,7 +26,7 @@ CODE = (
     *("src", "tests", "configs", "requirements", "notebooks", "references"),
     *("pyproject.toml", ".python-version", "Makefile", "README.md", "LICENSE", "CITATION.cff", "dvc.yaml"),
     *(".gitignore", ".gitattributes", ".pre-commit-config.yaml", ".github", ".gitlab-ci.yml"),
-    *("Dockerfile", "compose.yaml", ".dockerignore", ".devcontainer", ".binder"),
+    *("docs", "Dockerfile", "apptainer.def", "compose.yaml", ".dockerignore", ".devcontainer", ".binder"),
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore", "models/.gitignore", "reports/.gitignore"),
     *("data/README.md", "data/.gitignore", "data/external/.gitkeep", "data/interim/.gitkeep"),
 )

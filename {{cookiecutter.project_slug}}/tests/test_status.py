@@ -1,0 +1,85 @@
+"""`make status`: where each run stands, by what the sweep and the node wrote, and by what SLURM says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .project import ROOT, module
+
+notes = module("sweeping.notes")
+queue = module("sweeping.queue")
+standing = module("sweeping.standing")
+EPOCH = "epoch 2 of 4, batch 1 of 5: val/loss=0.5\n"
+
+
+def note(folder: Path, name: str, **values: Any) -> Path:
+    path = folder / f"{name}.json"
+    log = folder / f"{name}.log"
+    log.write_text(EPOCH)
+    made = {"pid": os.getpid(), "directory": str(folder / "models" / name), "cluster": "local"} | values
+    notes.write(path, notes.Note(label=name, words=[], log=str(log), **made))
+    return path
+
+
+def stands(path: Path, queued: Any = None) -> tuple[str, str]:
+    found = standing.standing(path, notes.read_note(path), queued)
+    return found.state, found.what
+
+
+def test_processes_of_this_computer(tmp_path: Path) -> None:
+    assert stands(note(tmp_path, "a", state="waiting")) == ("waiting", "")
+    assert stands(note(tmp_path, "b", state="running")) == ("running", EPOCH.strip())
+    assert stands(note(tmp_path, "c", state="failed", reason="no.")) == ("failed", "no.")
+    gone = note(tmp_path, "d", state="running", pid=2**22 + 1)
+    assert stands(gone) == ("interrupted", "the same make sweep goes on")
+    assert stands(note(tmp_path, "e", state="finished"))[0] == "removed"
+    done = note(tmp_path, "f", state="running", pid=2**22 + 1)
+    (tmp_path / "models/f").mkdir(parents=True)
+    (tmp_path / "models/f/metrics.json").write_text(json.dumps({"test/accuracy": 0.5, "val/loss": 1.0}))
+    assert stands(done) == ("finished", "test/accuracy 0.5000")
+
+
+def test_jobs_of_slurm(tmp_path: Path) -> None:
+    def queued(state: str, reason: str = "None") -> Any:
+        return queue.Queued("7", state, reason, "" if state == "PENDING" else "node1", "name", str(ROOT))
+
+    path = note(tmp_path, "a", cluster="slurm", job="7")
+    assert stands(path, queued("PENDING", "Resources")) == ("waiting", "pending (Resources)")
+    assert stands(path, queued("RUNNING")) == ("running", f"on node1, {EPOCH.strip()}")
+    notes.write(path.with_suffix(".node.json"), notes.AtNode("7", "node1", 2, "saved"))
+    assert stands(path, queued("PENDING", "BeginTime"))[1].startswith(
+        "pending (BeginTime), its state is saved (start 2"
+    )
+    assert stands(path, None)[0] == "interrupted"
+    notes.write(path.with_suffix(".node.json"), notes.AtNode("7", "node1", 1, "failed", 2, "the code changed."))
+    assert stands(path, queued("FAILED")) == ("failed", "the code changed.")
+    notes.write(path.with_suffix(".node.json"), notes.AtNode("6", "node1", 1, "failed", 2, "of another job"))
+    assert stands(path, queued("CANCELLED"))[1].startswith("job 7 was cancelled")
+
+
+def test_the_table_is_lines_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = module("status")
+    monkeypatch.setattr(status, "LOGS", tmp_path)
+    status.main(status.parser().parse_args([]))
+    assert "There is no sweep yet: make sweep" in capsys.readouterr().out
+    note(tmp_path, "seed=1", state="failed", reason="an [odd] reason.")
+    (tmp_path / "damaged.json").write_text("{")
+    status.main(status.parser().parse_args([]))
+    said = capsys.readouterr().out
+    assert said.startswith("seed=1  failed  an [odd] reason.") and said.count("\n") == 1
+    status.draw(standing.standings(tmp_path)[0])
+    assert "an [odd] reason." in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_slurm_that_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note(tmp_path, "a", cluster="slurm", job="7", state="running")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,), trouble = standing.standings(tmp_path)
+    assert found.state == "running" and "squeue" in trouble
