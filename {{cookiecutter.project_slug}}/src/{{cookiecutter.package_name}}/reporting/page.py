@@ -61,14 +61,17 @@ def estimates(experiment: Experiment, metrics: Sequence[str]) -> dict[str, Estim
     return {metric: estimate(each) for metric, each in values.items() if each}
 
 
-def write_page(path: Path, project: Project, figures: Sequence[Figure | None], **parts: Any) -> None:
-    """Write the page.
+def write_page(
+    path: Path, project: Project, figures: Sequence[Figure | None], template: str = TEMPLATE, **parts: Any
+) -> None:
+    """Write a page.
 
     Args:
         path: of the file.
         project: for the heading.
         figures: all there are; they become part of the page.
-        parts: what else page.html asks for.
+        template: beside this file.
+        parts: what else it asks for.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -81,7 +84,7 @@ def write_page(path: Path, project: Project, figures: Sequence[Figure | None], *
     )
     environment.filters["source"] = _source
     named = {each.name: each for each in figures if each}
-    text = environment.get_template(TEMPLATE).render(project=project, figures=named, estimates=estimates, **parts)
+    text = environment.get_template(template).render(project=project, figures=named, estimates=estimates, **parts)
     write_atomically(path, f"{text}\n".encode())
 
 

@@ -81,6 +81,11 @@ class Job:
             return
         self.state, self.line = State.WAITING, ""
 
+    def stop(self) -> None:
+        """Ask the training to save its state and end; `run` returns when it has."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
     def _once(self) -> tuple[int, list[str]]:
         environment = {**os.environ, EVERY: "1", "PYTHONUNBUFFERED": "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
