@@ -101,16 +101,6 @@ def write_csv(path: Path, found: Results) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def runs_of_searches(reports: Path) -> dict[str, str]:
-    """Read from the tables of all searches which runs were trials: the run's id, and the name of the search's files."""
-    found: dict[str, str] = {}
-    for path in sorted(reports.glob("search*.csv")):
-        for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
-            if row.get("run"):
-                found.setdefault(row["run"], path.stem)
-    return found
-
-
 def _said(node: dict[str, Any] | None) -> str:
     if node is None:
         return "none"

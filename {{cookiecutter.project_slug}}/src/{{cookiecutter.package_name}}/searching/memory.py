@@ -66,7 +66,7 @@ def suggest(search: Search, trials: Sequence[FrozenTrial], notes: dict[str, Any]
         found = study.trials[asked.number]
     trial = create_trial(
         state=TrialState.RUNNING,
-        params=found.params,
+        params={key: search.space[key].rounded(value) for key, value in found.params.items()},
         distributions=found.distributions,
         system_attrs=found.system_attrs,
     )

@@ -71,9 +71,9 @@ class Results:
         """Count the trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
-    def command(self, trial: Trial) -> str:
-        """Say what trains a trial again."""
-        return f"make train ARGS={shlex.quote(' '.join([*self.search.words, *trial.words]))}"
+    def command(self, trial: Trial, target: str = "train") -> str:
+        """Say what trains with a trial's settings."""
+        return f"make {target} ARGS={shlex.quote(' '.join([*self.search.words, *trial.words]))}"
 
     @property
     def said(self) -> str:

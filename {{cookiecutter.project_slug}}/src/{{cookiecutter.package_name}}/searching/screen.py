@@ -73,7 +73,8 @@ class Screen:
     def _tell(self, number: int, job: Job) -> None:
         state, when = self.told.get(number, (State.WAITING, 0.0))
         if state is not State.RUNNING:
-            self._print(f"trial {number}: {' '.join(job.words)}")
+            varied = job.words[len(self.study.search.words) :]
+            self._print(f"trial {number}: {' '.join(varied)}")
         elif time.monotonic() - when < SECONDS:
             return
         else:
@@ -106,7 +107,7 @@ def outcome(trial: Trial, found: Results) -> str:
         return f"trial {trial.number}: FAILED: {trial.reason}"
     value = "" if trial.value is None else f" {metric} {trial.value:.4f}"
     how = f"pruned after {trial.validations} validations at" if trial.state == "pruned" else "finished,"
-    return f"trial {trial.number}: {how}{value} ({' '.join(trial.words)}); {best_so_far(found)}"
+    return f"trial {trial.number}: {how}{value}; {best_so_far(found)}"
 
 
 def best_so_far(found: Results) -> str:

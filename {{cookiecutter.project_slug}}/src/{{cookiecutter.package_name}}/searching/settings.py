@@ -27,7 +27,7 @@ from ..repro.record import METRICS
 from ..sweeping.combinations import composed
 from .space import Space, read_space, variants
 from .space import words as words_of
-from .words import apply_space, split
+from .words import apply_space, apply_whole, split
 
 WHERE = "configs/search/"
 NOT_OF_A_TRIAL = ("force", "publish", "search")  # words that make no sense for every training of a search
@@ -133,11 +133,13 @@ def read_search(words: Sequence[str]) -> Search:
     Raises:
         UserError: says what is wrong.
     """
-    ours, space_words, training = split(words)
-    cfg, plain = composed([*training, *ours]), composed(training)
+    sorted_words = split(words)
+    training = sorted_words.training
+    cfg, plain = composed([*training, *sorted_words.options]), composed(training)
     _require_ordinary(cfg, plain, training)
+    apply_whole(cfg, sorted_words.whole)
     values = _checked(cfg)
-    space = read_space(apply_space(values["space"], space_words))
+    space = read_space(apply_space(values["space"], sorted_words.space))
     for key in space:
         _require_sensible(key, training)
     found = [words_of(space, each) for each in variants(space)]

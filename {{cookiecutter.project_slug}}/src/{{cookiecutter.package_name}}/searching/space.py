@@ -35,6 +35,13 @@ class Dimension:
         """Write a value as a word for a training."""
         return f"{key}={value if self.written else literal(value)}"
 
+    def rounded(self, value: Any) -> Any:
+        """Round a chosen value to what people can read and cite: four digits, or the decimals of its step."""
+        if not isinstance(self.distribution, FloatDistribution):
+            return value
+        digits = 4 if self.distribution.step is None else 12
+        return min(max(float(f"{value:.{digits}g}"), self.distribution.low), self.distribution.high)
+
     @property
     def samples(self) -> list[Any]:
         """Values that stand for all others when settings are checked: every choice, or both ends."""

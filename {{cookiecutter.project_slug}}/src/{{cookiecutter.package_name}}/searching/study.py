@@ -154,9 +154,10 @@ class Study:
                 ) from None
             if any(each.state.is_finished() for each in trials) or not self._all_left(trials):
                 where = redact(self.search.options.storage)
+                names = differing(stored or {}, description)
                 raise UserError(
-                    f"the search {name!r} in {where} was begun with other settings ({differing(stored or {}, description)}):"
-                    " give search.name=<another> for a new one, or go back to these."
+                    f"the search {name!r} in {where} was begun with other settings ({names}): give"
+                    " search.name=<another> for a new one, or go back to these."
                 ) from None
             self.storage.delete_study(study)  # nothing of it was answered yet
             study = self.storage.create_new_study(directions, name)
@@ -175,7 +176,7 @@ class Study:
             notes |= each.user_attrs.get("notes", {})
         trial, new_notes = suggest(self.search, trials, notes)
         words = self.search.training(trial.params)
-        cfg, run = self._run(words)
+        cfg, run = self.run_of(words)
         trial.user_attrs = {
             "run": run.id,
             "words": redact(words),
@@ -192,10 +193,10 @@ class Study:
 
     def _claimed(self, trial: FrozenTrial, lock: ExitStack) -> Claim:
         words = self.search.training(trial.params)
-        return Claim(trial, words, *self._run(words), lock)
+        return Claim(trial, words, *self.run_of(words), lock)
 
-    def _run(self, words: list[str]) -> tuple[DictConfig, Run]:
-        """Find the run that words lead to, as `train` does."""
+    def run_of(self, words: list[str]) -> tuple[DictConfig, Run]:
+        """Find the run that words lead to, as `train` does; Hydra can compose for one thread at a time only."""
         cfg = composed(words)
         inputs = {**self.inputs, "config": settings_that_count(cfg)}
         return cfg, find_run(self.search.models, cfg.run_name, inputs, ROOT)

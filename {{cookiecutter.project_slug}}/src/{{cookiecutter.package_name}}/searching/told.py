@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from ..cli import counts
 from ..config import CONFIGS
 from ..repro.redact import redact
 from .results import Results, Trial
@@ -47,23 +49,24 @@ def conclusion(found: Results) -> str:
         return "\n".join([*lines, "No training has come to its end yet."])
     metric = found.search.options.metric
     lines += [f"Best: trial {best.number}, {metric} {best.value!r}", *(f"  {word}" for word in best.words)]
-    lines += [f"trained by  {found.command(best)}", f"results     models/{best.run}"]
-    lines.append(
-        "To keep these settings, write them into configs/, or the lines on the page into configs/experiment/<name>.yaml"
-        "; then say how sure it is: make sweep SEEDS=0..4."
-    )
+    lines += [
+        f"trained by    {found.command(best)}",
+        f"results       {os.path.relpath(found.search.models / best.run)}",
+        f"how sure      {found.command(best, 'sweep SEEDS=0..4')}",
+        "To keep these settings, write them into configs/, or the page's lines into configs/experiment/<name>.yaml.",
+    ]
     return "\n".join(lines)
 
 
 def experiment(found: Results, best: Trial) -> str:
-    """Write the best settings, with those that all trainings were given, as a file for configs/experiment/."""
+    """Write the best settings, with those that all trainings were given and that count, for configs/experiment/."""
     import yaml
 
     groups: list[Any] = []
     values = OmegaConf.create()
     for word in [*found.search.words, *best.words]:
         key, _, text = word.lstrip("+~").partition("=")
-        if word.startswith("~"):
+        if word.startswith("~") or not counts(word):
             continue
         if (CONFIGS / key).is_dir():
             groups.append({f"override /{key}": text})

@@ -4,26 +4,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from ..cli import explain
 from ..errors import UserError
 from .space import FIELDS
 
 OURS = re.compile(r"[+~]*search(?=[=.]|$)")
+WHOLE = re.compile(r"search\.(?P<key>space|sampler|pruner)=(?P<value>\{.*)", re.S)
 SPACE = re.compile(r"(?P<sign>[+~]*)search\.space\.(?P<key>[^=]+)(?:=(?P<value>.*))?", re.S)
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Sort words into those for Hydra's group `search`, those that change `search.space`, and those of the trainings.
+@dataclass(frozen=True)
+class Words:
+    """The words of one command.
 
-    Names in the space hold dots, at which Hydra would look for groups; so the second are ours to read.
+    Attributes:
+        options: for Hydra's group `search`.
+        whole: that put another space, sampler or pruner in the place of that in configs/search/; Hydra would mix them.
+        space: that change `search.space`, where names hold dots, at which Hydra would look for groups.
+        training: for every training.
     """
+
+    options: list[str]
+    whole: list[str]
+    space: list[str]
+    training: list[str]
+
+
+def split(words: Sequence[str]) -> Words:
+    """Sort words by whom they are for; without a choice, the search is `default`."""
+    whole = [word for word in words if WHOLE.fullmatch(word)]
     space = [word for word in words if SPACE.fullmatch(word)]
-    ours = [word for word in words if OURS.match(word) and word not in space]
-    if not any(word.startswith("search=") for word in ours):
-        ours.insert(0, "search=default")
-    return ours, space, [word for word in words if not OURS.match(word)]
+    options = [word for word in words if OURS.match(word) and word not in whole + space]
+    if not any(word.startswith("search=") for word in options):
+        options.insert(0, "search=default")
+    return Words(options, whole, space, [word for word in words if not OURS.match(word)])
+
+
+def apply_whole(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Put what words say in the place of `search.space`, `search.sampler` or `search.pruner`.
+
+    Raises:
+        UserError: a word is not of Hydra's grammar.
+    """
+    for word in words:
+        match = WHOLE.fullmatch(word)
+        assert match
+        OmegaConf.update(cfg, f"search.{match['key']}", _value(word, match["value"]), merge=False, force_add=True)
 
 
 def apply_space(raw: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -51,13 +51,13 @@ class Watch:
             self.values.append(value)
             if not isinstance(self.pruner, NopPruner):
                 self.pruned, self.notes = decide(self.study.search, self.study.trials(), self._seen(), self.pruner)
-            self.study.report(self.trial, len(self.values), value, self.notes)
+            self.study.report(self.trial, len(self.values) - 1, value, self.notes)  # Optuna counts from 0
         return self.pruned
 
     def _seen(self) -> FrozenTrial:
         """The trial as if nothing more were known, whatever an earlier start has written down."""
         seen = copy.deepcopy(self.trial)
-        seen.intermediate_values = dict(enumerate(self.values, start=1))
+        seen.intermediate_values = dict(enumerate(self.values))
         seen.system_attrs = dict(self.notes)
         return seen
 
