@@ -135,7 +135,16 @@ def read_search(words: Sequence[str]) -> Search:
     """
     sorted_words = split(words)
     training = sorted_words.training
-    cfg, plain = composed([*training, *sorted_words.options]), composed(training)
+    try:
+        plain = composed(training)
+    except UserError as error:
+        what, several, _ = str(error).partition(" names several values")
+        if several:
+            raise UserError(
+                f"{what}{several}, but all trainings share one: put what varies into search.space."
+            ) from None
+        raise
+    cfg = composed([*training, *sorted_words.options])
     _require_ordinary(cfg, plain, training)
     apply_whole(cfg, sorted_words.whole)
     values = _checked(cfg)

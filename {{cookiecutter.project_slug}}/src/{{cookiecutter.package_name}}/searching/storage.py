@@ -53,7 +53,7 @@ def open_storage(address: str) -> tuple[BaseStorage, Turn]:
             f"search.storage is {said}, whose driver is not installed ({error}): the one for PostgreSQL comes by"
             " `make setup EXTRAS=mlflow`, as postgresql+psycopg2://..."
         ) from error
-    except (ArgumentError, SQLAlchemyError, RuntimeError, optuna.exceptions.OptunaError) as error:
+    except (OSError, ArgumentError, SQLAlchemyError, RuntimeError, optuna.exceptions.OptunaError) as error:
         reason = redact(" ".join(str(error).split())[:200])
         raise UserError(
             f"search.storage is {said}, which cannot be opened ({reason}): see to address and server."
