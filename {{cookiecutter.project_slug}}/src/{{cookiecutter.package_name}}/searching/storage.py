@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from ..errors import UserError
 from ..repro.redact import redact
 
+UNAVAILABLE = (optuna.exceptions.OptunaError, SQLAlchemyError)  # what goes wrong with a database, at any time
 PATIENCE = 60  # seconds for another process to finish writing
 FOLDER = "folder"  # file whose content tells this folder from others
 KNOWN = ("sqlite", "postgresql", "mysql")  # databases that can let one worker after the other choose
@@ -53,11 +54,16 @@ def open_storage(address: str) -> tuple[BaseStorage, Turn]:
             f"search.storage is {said}, whose driver is not installed ({error}): the one for PostgreSQL comes by"
             " `make setup EXTRAS=mlflow`, as postgresql+psycopg2://..."
         ) from error
-    except (OSError, ArgumentError, SQLAlchemyError, RuntimeError, optuna.exceptions.OptunaError) as error:
-        reason = redact(" ".join(str(error).split())[:200])
+    except (OSError, ArgumentError, RuntimeError, *UNAVAILABLE) as error:
+        reason = why(error)
         raise UserError(
             f"search.storage is {said}, which cannot be opened ({reason}): see to address and server."
         ) from None
+
+
+def why(error: BaseException) -> str:
+    """Say in a few words what is wrong with a database, without passwords."""
+    return redact(" ".join(str(error.__cause__ or error).split()))[:200]
 
 
 def folder_id(models: Path) -> str:

@@ -28,6 +28,8 @@ def reproducible(found: Results, workers: int = 1) -> str:
             f"Not reproducible as a whole: {who} at the same time, so which settings are tried depends on timing. Each"
             " trial is an ordinary run, and can be trained again bit for bit."
         )
+    if not found.search.base.determinism.enabled:
+        return "Not reproducible: determinism=off, so a training comes to other values each time."
     return (
         "Reproducible: one worker, so each trial's settings follow from search.seed, its number and the results before"
         " it, however often the search is cut off. Another worker beside it would end that."

@@ -18,6 +18,7 @@ from ..sweeping.jobs import GRACE, Job, State
 from .course import Course
 from .memory import decide
 from .settings import Search, unknown_metric
+from .storage import UNAVAILABLE, why
 from .study import Claim, Study
 
 LOOK = 0.3  # seconds between two looks at a training
@@ -96,6 +97,10 @@ class Workers:
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
             raise
+        if isinstance(self.error, UNAVAILABLE):
+            raise UserError(
+                f"search.storage no longer answers ({why(self.error)}): see to it, then the same command goes on."
+            ) from self.error
         if self.error:
             raise self.error
 
