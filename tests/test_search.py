@@ -135,4 +135,4 @@ def test_three_workers_that_are_killed_lose_and_double_none(
     runs = {path.parent.name for path in (searched.path / "models").glob("*/record.json")}
     assert runs == others | {each["run"] for each in trials}  # nothing was trained that is no trial's
     page = (searched.path / "reports/search-three.html").read_text()
-    assert "Several workers have chosen" in page and all(each["run"] in page for each in trials)
+    assert "several workers have chosen" in page and all(each["run"] in page for each in trials)

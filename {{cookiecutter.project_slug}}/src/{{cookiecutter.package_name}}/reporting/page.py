@@ -6,13 +6,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..about import Project
 from ..repro.files import write_atomically
-from .experiments import Experiment
 from .figures import Figure
 from .statistics import Estimate, difference, estimate
+
+if TYPE_CHECKING:  # it loads torch
+    from .experiments import Experiment
 
 TEMPLATE = "page.html"
 

@@ -188,8 +188,8 @@ class Study:
         }
         lock = self._lock(len(trials))
         assert lock, "nobody else can hold a trial that is not there yet"
-        number = self.storage.create_new_trial(self.id, template_trial=trial)
-        return Claim(self.storage.get_trial(number), words, cfg, run, lock)
+        written = self.storage.create_new_trial(self.id, template_trial=trial)
+        return Claim(self.storage.get_trial(written), words, cfg, run, lock)
 
     def _claimed(self, trial: FrozenTrial, lock: ExitStack) -> Claim:
         words = self.search.training(trial.params)

@@ -23,7 +23,7 @@ def introduction(found: Results, workers: int) -> str:
 def reproducible(found: Results, workers: int = 1) -> str:
     """Say whether the same search makes the same trials."""
     if found.timing or workers > 1:
-        who = f"{workers} workers choose" if workers > 1 else "Several workers have chosen"
+        who = f"{workers} workers choose" if workers > 1 else "several workers have chosen"
         return (
             f"Not reproducible as a whole: {who} at the same time, so which settings are tried depends on timing. Each"
             " trial is an ordinary run, and can be trained again bit for bit."
