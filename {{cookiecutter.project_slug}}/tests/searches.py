@@ -94,8 +94,8 @@ class Searches:
 
     def words(self, models: Path, *words: str) -> list[str]:
         """Make the words of a search in a folder."""
-        places = [f"paths.root='{self.workspace}'", f"paths.models='{models}'", "trainer.max_epochs=8"]
-        return [*places, "snapshot=false", "search.trials=10", *words]
+        places = [f"paths.root='{self.workspace}'", f"paths.models='{models}'", "trainer.max_epochs=6"]
+        return [*places, "snapshot=false", "search.trials=8", *words]
 
     def study(self, models: Path, *words: str) -> Any:
         """Open a search."""

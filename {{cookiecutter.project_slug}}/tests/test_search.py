@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def test_one_worker_makes_the_same_trials_each_time(
     """And however fast they are read: slow trainings, and such as were over before anybody looked."""
     words = (*SAMPLERS[sampler], *PRUNERS[pruner])
     first = searches.run(tmp_path / "a", *words)
-    assert len(first.trials) == 10 and first.best and not first.timing
+    assert len(first.trials) == 8 and first.best and not first.timing
     assert bool(first.count("pruned")) == (pruner != "none")
     searches.pretend(pause=0.02)
     assert facts(searches.run(tmp_path / "b", *words)) == facts(first)
@@ -50,8 +51,8 @@ def test_a_cut_off_search_goes_on_to_the_same_trials(searches: Searches, tmp_pat
     """Cut off again and again: before a training, in it, and between the last decision and its being written down."""
     alone = searches.run(tmp_path / "alone", *PRUNERS[pruner])
     models = tmp_path / "cut off"
-    for turn in range(5):
-        study = searches.study(models, *PRUNERS[pruner], "search.trials=8")
+    for turn in range(4):
+        study = searches.study(models, *PRUNERS[pruner], "search.trials=6")
         worker = module("searching.worker")
         for _ in range(turn % 3):
             worker.Workers(study, 1, models / "logs")._train(claim := study.claim())
@@ -93,6 +94,23 @@ def test_trials_of_living_workers_are_not_taken_and_those_of_dead_ones_are(searc
     assert study.claim().trial.number == 1  # now that it was let go
 
 
+def test_a_trial_that_another_worker_ends_while_we_look_is_not_taken(
+    searches: Searches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = searches.study(tmp_path)
+    for end in (lambda trial: study.finish(trial, 1.0, "w"), lambda trial: study.fail(trial, "no")):
+        claim = study.claim()
+        study.release(claim)
+        before = [copy.deepcopy(trial) for trial in study.trials()]
+        end(claim.trial)
+        with monkeypatch.context() as patch:
+            patch.setattr(study, "trials", lambda stale=before: stale)
+            other = study.claim()
+        assert other.trial.number == claim.trial.number + 1
+        study.finish(other.trial, 2.0, "w")
+        study.release(other)
+
+
 def test_trials_of_another_folder_are_left_alone(searches: Searches, tmp_path: Path) -> None:
     study = searches.study(tmp_path)
     study.release(study.claim())
@@ -106,20 +124,20 @@ def test_trials_of_another_folder_are_left_alone(searches: Searches, tmp_path: P
 def test_several_workers_lose_and_double_none(searches: Searches, tmp_path: Path) -> None:
     searches.pretend(pause=0.01)
     found = searches.run(tmp_path, workers=4)
-    assert [each.number for each in found.trials] == list(range(10)) and sorted(MadeUp.started) == list(range(10))
-    assert found.count("finished") + found.count("pruned") == 10 and found.timing
+    assert [each.number for each in found.trials] == list(range(8)) and sorted(MadeUp.started) == list(range(8))
+    assert found.count("finished") + found.count("pruned") == 8 and found.timing
     assert all(each.words == found.search.training(each.settings)[-3:] for each in found.trials)
     again = searches.run(tmp_path, workers=4)  # nothing is left to do
-    assert facts(again) == facts(found) and len(MadeUp.started) == 10
-    more = searches.run(tmp_path, "search.trials=12")
-    assert facts(more)[:10] == facts(found) and len(more.trials) == 12 and more.timing
+    assert facts(again) == facts(found) and len(MadeUp.started) == 8
+    more = searches.run(tmp_path, "search.trials=10")
+    assert facts(more)[:8] == facts(found) and len(more.trials) == 10 and more.timing
 
 
 def test_what_failed_is_noted_and_tried_again_by_the_next_start(searches: Searches, tmp_path: Path) -> None:
     searches.pretend(fails=lambda cfg: cfg.data.module.batch_size == 32)
     found = searches.run(tmp_path)
     failed = [each for each in found.trials if each.state == "failed"]
-    assert failed and len(found.trials) == 10 and len(MadeUp.started) == 10  # each once
+    assert failed and len(found.trials) == 8 and len(MadeUp.started) == 8  # each once
     assert all(
         each.reason == "it was made to fail" and each.settings["data.module.batch_size"] == 32 for each in failed
     )

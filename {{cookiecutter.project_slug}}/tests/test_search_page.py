@@ -77,7 +77,7 @@ def test_the_best_settings_can_be_kept(searches: Searches, tmp_path: Path) -> No
         cfg = module("config").compose(["experiment=kept-by-a-test"])
     finally:
         file.unlink()
-    assert cfg.data.module.shift == 2 and cfg.model_name == "mlp" and cfg.trainer.max_epochs == 8
+    assert cfg.data.module.shift == 2 and cfg.model_name == "mlp" and cfg.trainer.max_epochs == 6
     assert cfg.model.optimizer.lr == found.best.settings["model.optimizer.lr"]
 
 

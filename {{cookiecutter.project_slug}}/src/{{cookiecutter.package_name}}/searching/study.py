@@ -69,10 +69,10 @@ class Study:
         require_prepared(search.base)
         self.search = search
         self.inputs = self._collect()
-        self.folder = folder_id(search.models)
         self.storage, self.turn = open_storage(search.options.storage)
         self.held: set[int] = set()  # by this process
         with self.turn():
+            self.folder = folder_id(search.models)
             self.id = self._open(describe(search, self.inputs))
         self.failed_before = {each.number: failures(each) for each in self.trials() if reason(each)}
 
@@ -95,15 +95,15 @@ class Study:
             trials = self.trials()
             ours = [trial for trial in trials if self._may_take(trial)]
             for trial in ours:
-                if not reason(trial) and (lock := self._lock(trial.number)):
-                    return self._claimed(trial, lock)
+                if not reason(trial) and (claim := self._take_over(trial)):
+                    return claim
             if len(trials) < self.search.options.trials:
                 return self._begin(trials)
             for trial in ours:
                 again = reason(trial) and failures(trial) == self.failed_before.get(trial.number)
-                if again and (lock := self._lock(trial.number)):
+                if again and (claim := self._take_over(trial)):
                     self.note(trial, reason="")
-                    return self._claimed(trial, lock)
+                    return claim
         return None
 
     def release(self, claim: Claim) -> None:
@@ -191,9 +191,17 @@ class Study:
         written = self.storage.create_new_trial(self.id, template_trial=trial)
         return Claim(self.storage.get_trial(written), words, cfg, run, lock)
 
-    def _claimed(self, trial: FrozenTrial, lock: ExitStack) -> Claim:
-        words = self.search.training(trial.params)
-        return Claim(trial, words, *self.run_of(words), lock)
+    def _take_over(self, trial: FrozenTrial) -> Claim | None:
+        """Hold a trial that is not finished; None where another worker does, or did until a moment ago."""
+        if (lock := self._lock(trial.number)) is None:
+            return None
+        now = self.storage.get_trial(trial._trial_id)
+        if now.state.is_finished() or failures(now) != failures(trial):
+            lock.close()
+            self.held.discard(trial.number)
+            return None
+        words = self.search.training(now.params)
+        return Claim(now, words, *self.run_of(words), lock)
 
     def run_of(self, words: list[str]) -> tuple[DictConfig, Run]:
         """Find the run that words lead to, as `train` does; Hydra can compose for one thread at a time only."""
@@ -206,7 +214,8 @@ class Study:
         return collect(base, root=ROOT, package=PACKAGE, data=self.search.processed)
 
     def _may_take(self, trial: FrozenTrial) -> bool:
-        ours = self.search.options.adopt or trial.user_attrs.get("folder") == self.folder
+        folder = trial.user_attrs.get("folder")  # None for what others than we have put into the storage
+        ours = folder == self.folder or (self.search.options.adopt and folder is not None)
         return is_open(trial) and ours and trial.number not in self.held
 
     def _all_left(self, trials: Sequence[FrozenTrial]) -> bool:
