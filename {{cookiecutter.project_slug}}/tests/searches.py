@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ Study = module("searching.study").Study
 worker = module("searching.worker")
 results = module("searching.results").results
 State = module("sweeping.jobs").State
+
+
+@cache
+def composed(words: tuple[str, ...]) -> Any:
+    """Compose each training once: it takes most of the time of a search whose trainings take none."""
+    return module("sweeping.combinations").composed(words)
 
 
 class MadeUp:
@@ -84,6 +91,8 @@ class Searches:
         self.workspace, self.monkeypatch = workspace, monkeypatch
         monkeypatch.setattr(worker, "Job", MadeUp)
         monkeypatch.setattr(worker, "LOOK", 0.005)
+        for name in ("searching.settings", "searching.study"):
+            monkeypatch.setattr(module(name), "composed", lambda words: composed(tuple(words)).copy())
         self.pretend()
 
     def pretend(self, pause: float = 0.0, fails: Callable[[Any], bool] = lambda cfg: False) -> None:
