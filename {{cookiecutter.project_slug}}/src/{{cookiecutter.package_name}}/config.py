@@ -98,6 +98,10 @@ def check(cfg: DictConfig) -> None:
     """
     known = known_settings()
     for name in map(str, cfg):
+        if name == "search":
+            raise UserError(
+                "search=... chooses what `make search` varies, and means nothing to one training: leave it out."
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""

@@ -19,6 +19,7 @@ from .config import CONFIGS, ROOT
 from .reporting.experiments import Experiment, data_sets, group
 from .reporting.notes import notes
 from .reporting.runs import FinishedRun, published, read_runs
+from .reporting.searches import candidates, runs_of_searches
 from .reporting.settings import check_metrics, find_baseline, read_settings
 
 
@@ -40,6 +41,9 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     project = read_project(root)
     main = published(models)
     experiments = group(runs, main)
+    tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
+    aside = {run.id for each in tried for run in each.runs}
+    experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
     comparable = [each for each in experiments if each is not baseline and each.same_data(baseline)]
     check_metrics(settings, experiments)
@@ -63,7 +67,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         figures.differences(baseline, comparable, settings.metric, drawings),
     ]
     remove_others(drawings, {each.name for each in drawn if each})
-    cost = write_costs(folder, experiments, unfinished)
+    cost = write_costs(folder, [*experiments, *tried], unfinished)
     write_csv(folder / "results.csv", experiments)
     write_latex(folder / "results.tex", experiments, metrics)
     write_checklist(folder / "checklist.md", experiments, metrics, cost, project, root)
@@ -77,6 +81,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         headline=estimates(experiments[0], [settings.metric])[settings.metric],
         experiments=experiments,
         several=any(len(each.runs) > 1 for each in experiments),
+        tried=tried,
         baseline=baseline,
         compared=comparisons(baseline, comparable, metrics),
         notes=[*notes(experiments, baseline), *([why_not] if why_not else [])],

@@ -24,7 +24,7 @@ Every setting is explained where it stands, in configs/; start with configs/trai
 
 def usage(command: str) -> str:
     """Describe the command line of `python -m <command>`, with the groups that are in configs/ now."""
-    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra")
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("hydra", "search"))
     options = {folder.name: ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
     groups = "\n".join(f"  {group:<14}{names}" for group, names in options.items())
     return USAGE.format(command=command, groups=groups)

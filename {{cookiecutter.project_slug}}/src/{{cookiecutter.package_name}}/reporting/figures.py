@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..repro.files import write_atomically
-from .experiments import Experiment
 from .statistics import Estimate, difference, estimate
+
+if TYPE_CHECKING:  # it loads torch
+    from .experiments import Experiment
 
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito (2008)

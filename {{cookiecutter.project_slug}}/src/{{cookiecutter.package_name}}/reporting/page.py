@@ -6,13 +6,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..about import Project
 from ..repro.files import write_atomically
-from .experiments import Experiment
 from .figures import Figure
 from .statistics import Estimate, difference, estimate
+
+if TYPE_CHECKING:  # it loads torch
+    from .experiments import Experiment
 
 TEMPLATE = "page.html"
 
@@ -61,14 +63,17 @@ def estimates(experiment: Experiment, metrics: Sequence[str]) -> dict[str, Estim
     return {metric: estimate(each) for metric, each in values.items() if each}
 
 
-def write_page(path: Path, project: Project, figures: Sequence[Figure | None], **parts: Any) -> None:
-    """Write the page.
+def write_page(
+    path: Path, project: Project, figures: Sequence[Figure | None], template: str = TEMPLATE, **parts: Any
+) -> None:
+    """Write a page.
 
     Args:
         path: of the file.
         project: for the heading.
         figures: all there are; they become part of the page.
-        parts: what else page.html asks for.
+        template: beside this file.
+        parts: what else it asks for.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -81,7 +86,7 @@ def write_page(path: Path, project: Project, figures: Sequence[Figure | None], *
     )
     environment.filters["source"] = _source
     named = {each.name: each for each in figures if each}
-    text = environment.get_template(TEMPLATE).render(project=project, figures=named, estimates=estimates, **parts)
+    text = environment.get_template(template).render(project=project, figures=named, estimates=estimates, **parts)
     write_atomically(path, f"{text}\n".encode())
 
 

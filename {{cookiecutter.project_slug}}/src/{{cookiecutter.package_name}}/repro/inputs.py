@@ -18,9 +18,9 @@ RUN_PATH = "<run>"
 HASHED = ("config", "code", "lock", "data")
 EXPECTED = "EXPECTED_INPUTS"  # environment variable: the fingerprint of what a sweep has asked for
 
-# Code of the package that looks at results. No training imports it, so that a figure may be changed and all runs stay
-# what they are; should one do so, the files are recorded as code from outside.
-VIEWS = ("report.py", "reporting")
+# Code of the package that looks at results, or from them chooses what to train next. No training imports it, so that a
+# figure may be changed and all runs stay what they are; should one do so, the files are recorded as code from outside.
+VIEWS = ("report.py", "reporting", "search.py", "searching")
 
 # Settings that cannot change the result: where things are written, what is shown, how data is brought to memory. For
 # each of them, tests/test_invariance.py trains with another value and compares the weights.

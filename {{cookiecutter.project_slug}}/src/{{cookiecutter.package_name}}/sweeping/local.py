@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from ..config import get
+from ..repro import ranks
 from .state import State
 from .training import Training
 
@@ -98,13 +99,13 @@ class LocalCluster:
 
 
 def threads(cfg: DictConfig) -> int:
-    """Count the processors that one run keeps busy: its threads, and the processes that load its data."""
+    """Count the processors that one process of a run keeps busy: its threads, and the processes that load its data."""
     return (get(cfg, "determinism.threads") or 1) + (get(cfg, "data.module.num_workers") or 0)
 
 
 def cores(cfg: DictConfig) -> int:
-    """Say how many runs fit the processor at once: its cores that are ours, by the threads of one run; one on a GPU."""
+    """Say how many runs fit the processor at once: its cores that are ours, by what one run needs; one on a GPU."""
     if get(cfg, "determinism.threads") is None or get(cfg, "trainer.accelerator") != "cpu":
         return 1
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, ours // threads(cfg))
+    return max(1, ours // (threads(cfg) * ranks.wanted(cfg)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from ..errors import UserError
+from ..repro import ranks
 from . import notes
 from .local import Local, threads
 from .state import State
@@ -125,7 +126,7 @@ def explain(ray: Any, error: Exception) -> str:
 
 def cpus(cfg: DictConfig) -> int:
     """Count the processors of one run."""
-    return int(cfg.cluster.cpus or threads(cfg))
+    return int(cfg.cluster.cpus or threads(cfg)) * ranks.wanted(cfg)
 
 
 class RayCluster:

@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import PACKAGE, ROOT, TIME, get
+from ..config import PACKAGE, ROOT, TIME
 from ..errors import UserError
+from ..repro import ranks
 from .local import threads
 from .node import OnNode, deaf_python
 from .training import Training
@@ -40,7 +41,8 @@ def options(cfg: DictConfig, name: str) -> dict[str, Any]:
         name: of the job.
     """
     cluster = cfg.cluster
-    cpus = cluster.cpus or threads(cfg)
+    tasks = cluster.nodes * cluster.tasks_per_node  # one starts all processes of the run by itself
+    cpus = (cluster.cpus or threads(cfg)) * (ranks.wanted(cfg) if tasks == 1 else 1)
     chosen = {key: cluster[key] for key in ("partition", "account", "qos") if cluster[key] is not None}
     more = {"requeue": True, "chdir": str(ROOT), **({"mem": cluster.memory} if cluster.memory else {})}
     if cluster.gpus:
@@ -102,8 +104,7 @@ def require_processes(cfg: DictConfig) -> None:
         UserError: says which settings do not fit.
     """
     cluster = cfg.cluster
-    devices = get(cfg, "trainer.devices")
-    wanted = (len(devices) if OmegaConf.is_list(devices) else devices) * (get(cfg, "trainer.num_nodes") or 1)
+    wanted = ranks.wanted(cfg)
     processes = cluster.nodes * cluster.tasks_per_node
     if processes not in (1, wanted):
         raise UserError(

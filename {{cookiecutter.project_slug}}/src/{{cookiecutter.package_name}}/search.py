@@ -1,0 +1,89 @@
+"""Search for good settings: `make search`, or `python -m <package>.search search=default`.
+
+What varies, how it is chosen and what is given up early stands in configs/search/. Every trial is an ordinary run with
+a record: what is trained already is taken as it is, and what was cut off goes on. With one worker, the same search
+makes the same trials, however often it was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from .cli import INTERRUPTED, run_with_arguments
+from .config import ROOT
+from .sweep import jobs_at_once
+
+LOGS = ROOT / ".cache" / "search"
+
+
+def search(words: list[str], workers: int = 1) -> int:
+    """Try settings until all trials have an answer, and write the page; return the exit status: 0, or 1 if any failed.
+
+    Args:
+        words: settings; those that begin with `search` are the search's, the others every training's.
+        workers: trials at once.
+
+    Raises:
+        UserError: a setting is wrong, or the storage has a search of this name with other settings.
+    """
+    # here, because Optuna takes a while to load, and --help does not need it
+    from .about import read_project
+    from .searching.results import Results, results
+    from .searching.screen import Screen
+    from .searching.settings import read_search
+    from .searching.study import Study
+    from .searching.told import conclusion, introduction
+    from .searching.worker import Workers
+
+    settings = read_search(words)
+    study = Study(settings)
+
+    def found() -> Results:
+        return results(settings, study.trials())
+
+    at_work = Workers(study, workers, LOGS)
+    print(introduction(found(), workers), flush=True)
+    with Screen(study, at_work) as screen:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+        try:
+            at_work.run(screen.update)
+        except (KeyboardInterrupt, SystemExit):
+            screen.close()
+            print("\nInterrupted: the same command goes on with what is missing.", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+    from .reporting.search import write_search  # here, because it loads matplotlib
+
+    with study.turn():  # one page at a time, and the last one has all
+        last = found()
+        page = write_search(ROOT, last, read_project(ROOT))
+    print(conclusion(last))
+    print(f"{os.path.relpath(page)}: open it in a browser; beside it {page.stem}.csv, and figures in {page.stem}/")
+    return 1 if last.count("failed") else 0
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Search, and leave with the exit status."""
+    os.chdir(ROOT)
+    raise SystemExit(search(arguments.settings, jobs_at_once(arguments.jobs) or 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        prog="python -m <package>.search",
+        description="Search for good settings; every trial is a run, what is trained is not trained again.",
+        epilog="Exit status: 0 all trials have an answer, 1 a training failed, 2 a setting is wrong, 130 interrupted.",
+    )
+    described.add_argument(
+        "settings", nargs="*", help="search=<name> search.trials=50: the search's; model=mlp: every training's"
+    )
+    described.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
+    return described
+
+
+if __name__ == "__main__":
+    run_with_arguments(main, parser())
