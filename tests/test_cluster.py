@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .baking import bake
-from .clusters import at_once, kill_node, parent, processes, queue, ray_cluster, requeue, require_slurm, until
+from .clusters import PLENTY, at_once, kill_node, parent, processes, queue, ray_cluster, requeue, require_slurm, until
 from .conftest import Project, lend_environment
 
 pytestmark = pytest.mark.project
@@ -73,6 +73,7 @@ def sweep(project: Project, *words: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background, it would be ignored
     ) as process:
         try:
             yield process
@@ -149,7 +150,7 @@ def test_a_node_that_dies_costs_nothing(slurm: Project, here: dict[str, str]) ->
         until("the return to the queue", lambda: queue(slurm).get(number) != "RUNNING" or process.poll() is not None)
         if number in queue(slurm):
             at_once(number)
-        until("the end", lambda: process.poll() is not None)
+        until("the end", lambda: process.poll() is not None, 2 * PLENTY)
         output = process.communicate()[0]
     assert process.returncode == 0 and "1 of 1 run finished" in output, output
     assert digests(slurm, "killed").items() <= here.items() and digests(slurm, "killed")

@@ -52,6 +52,7 @@ def node(state: str, job: str = "7") -> Any:
         (queued("PREEMPTED"), node("saved"), "again"),
         (queued("NODE_FAIL"), node("running"), "again"),
         (queued("FAILED"), node("saved"), "again"),
+        (queued("FAILED"), node("running"), "again"),
         (queued("FAILED"), node("failed"), "failed"),
         (queued("FAILED"), node("finished", job="6"), "failed"),  # an earlier job's
         (queued("FAILED"), None, "failed"),

@@ -62,4 +62,6 @@ def judge(job: str, queued: Queued | None, node: AtNode | None) -> Verdict | Non
         return Verdict(1, f"job {job} ran out of memory: give it more by cluster.memory")
     if node is not None and node.state == "saved":
         return Verdict(1, "it was asked to leave, and saved its state", again=True)
+    if node is not None and queued.state == "FAILED":  # it had begun, and could not say a word
+        return Verdict(1, "it was killed on its node", again=True)
     return Verdict(1, f"job {job} ended as {queued.state}")
