@@ -168,7 +168,7 @@ def test_a_file_of_a_package_that_was_patched_is_named(installed: Path) -> None:
 def test_code_from_elsewhere_is_named_without_its_folder(installed: Path) -> None:
     found = packages.outside(packages.loaded(), ROOT, ROOT / "src" / NAME)
     assert ".../tiny_package.py" in found and "tests/test_record.py" in found
-    views = [name for name in found if "/report" in name]  # which other tests may have loaded
+    views = [name for name in found if "/report" in name or "/search" in name]  # which other tests may have loaded
     assert not any(name.startswith("src/") or "site-packages" in name for name in found.keys() - views)
 
 

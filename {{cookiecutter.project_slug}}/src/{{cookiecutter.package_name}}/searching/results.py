@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from .settings import Search
-from .study import reason
+from .states import reason
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from ..sweeping.combinations import composed
 from .description import describe, differing
 from .memory import suggest
 from .settings import Search
+from .states import failures, is_open, reason
 from .storage import folder_id, open_storage
 
 DESCRIPTION = "settings"  # of the study's attributes: what it was begun with
@@ -239,18 +240,3 @@ class Study:
             return None
         self.held.add(number)
         return stack
-
-
-def is_open(trial: FrozenTrial) -> bool:
-    """Whether a trial has no answer yet."""
-    return not trial.state.is_finished()
-
-
-def reason(trial: FrozenTrial) -> str:
-    """Say why a trial's training failed; empty where it did not, or is being tried again."""
-    return str(trial.user_attrs.get("reason", ""))
-
-
-def failures(trial: FrozenTrial) -> int:
-    """Count how often a trial's training failed."""
-    return int(trial.user_attrs.get("failures", 0))
