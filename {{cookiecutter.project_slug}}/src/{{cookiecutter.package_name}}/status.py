@@ -17,7 +17,7 @@ COLUMNS = ("run", "state", "what", "job", "directory")
 def main(arguments: argparse.Namespace) -> None:
     """Print a table in a terminal, else a line for each run."""
     os.chdir(ROOT)
-    found, trouble = standings(LOGS)
+    found, trouble = standings(ROOT / LOGS)
     if trouble:
         print(f"SLURM does not answer ({trouble}): what follows is what was known before.", file=sys.stderr)
     if not found:

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 from .cli import is_of_cluster, run_with_arguments
 from .config import ROOT
@@ -44,9 +45,10 @@ def sweep(words: list[str], most: int | None = None) -> int:
     try:
         # What is finished is looked at here: there is nothing to be submitted
         places = [Local() if each.finished else cluster.place(each) for each in plans]
-        trainings = [each.training(LOGS) for each in plans]
+        logs = Path(plans[0].cfg.paths.root) / LOGS
+        trainings = [each.training(logs) for each in plans]
         jobs = [
-            Job(each.label, each.words, LOGS, place, training)
+            Job(each.label, each.words, logs, place, training)
             for each, place, training in zip(plans, places, trainings, strict=True)
         ]
         for job in jobs:

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import ROOT
 from ..progress import LINE, part_done
 from ..repro.files import write_atomically
 
-LOGS = ROOT / ".cache" / "sweep"
+LOGS = Path(".cache/sweep")  # in the project's folder
 RESULT = re.compile(r"(test/\S+) +(\S+)$")
 
 
