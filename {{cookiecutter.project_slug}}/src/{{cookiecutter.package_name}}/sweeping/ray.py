@@ -157,14 +157,14 @@ class RayCluster:
                 ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
                 ray.init(address="local", num_cpus=ours, include_dashboard=False, **quiet)
             else:
-                if address != "auto":
-                    require_listener(address)
-                ray.init(address=address, **quiet)
+                reached = address_here() if address == "auto" else address
+                require_listener(reached)
+                ray.init(address=reached, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = " ".join(str(error).split(". ")[0].split())
             raise UserError(
-                f"there is no Ray at cluster.address={address} ({first}): start one with `ray start --head` on one"
-                " computer and `ray start --address=<host:port>` on the others, or leave the address out."
+                f"there is no Ray at cluster.address={address} ({first}): start one as docs/cluster.md says,"
+                " or leave the address out."
             ) from None
         keep_token_secret()
 
@@ -205,6 +205,19 @@ def keep_token_secret() -> None:
     token = folder / "auth_token"
     if token.exists() and token.owner() == Path.home().owner():
         token.chmod(0o600)
+
+
+def address_here() -> str:
+    """Find the Ray that this computer is part of, where Ray itself keeps it.
+
+    Raises:
+        ConnectionError: there is none.
+    """
+    path = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    found = os.environ.get("RAY_ADDRESS") or (path.read_text().strip() if path.is_file() else "")
+    if ":" not in found:
+        raise ConnectionError("this computer is part of none")
+    return found
 
 
 def require_listener(address: str) -> None:

@@ -14,6 +14,8 @@ from .judge import judge
 from .notes import AtNode, Note
 from .queue import NoAnswer, Queued, ask
 
+REMOVED = "removed"  # finished, and deleted since: nobody asks for it
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -47,7 +49,8 @@ def standings(logs: Path) -> tuple[list[Standing], str]:
             jobs = ask()
         except NoAnswer as answer:
             trouble = str(answer)
-    return [standing(path, note, jobs.get(note.job), bool(trouble)) for path, note in found], trouble
+    all_of_them = [standing(path, note, jobs.get(note.job), bool(trouble)) for path, note in found]
+    return [each for each in all_of_them if each.state != REMOVED], trouble
 
 
 def standing(path: Path, note: Note, queued: Queued | None, unknown: bool = False) -> Standing:
@@ -103,7 +106,7 @@ def elsewhere(note: Note, node: AtNode | None, lines: list[str]) -> tuple[str, s
         where = f"on {node.node}, " if node else ""
         return "running", where + (notes.progress(lines)[1] or "starts")
     if note.state == "finished":  # its directory is gone
-        return "removed", "the same make sweep trains it again"
+        return REMOVED, ""
     return note.state, note.reason
 
 
