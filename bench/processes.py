@@ -28,8 +28,8 @@ NETWORKS = {
 ONE, SHARDS, TWO = "whole batches", "4 shards", "4 shards in 2 processes"
 WAYS = {ONE: (), SHARDS: ("determinism.shards=4",), TWO: ("determinism.shards=4", "trainer=ddp")}
 PAIRS = ((ONE, SHARDS), (SHARDS, TWO))
-# Two hundred steps of training and nothing else
-TRAINING = ("trainer.max_epochs=10000", "+trainer.max_steps=200", "callbacks.trace=null", "snapshot=false")
+# A hundred steps of training and nothing else
+TRAINING = ("trainer.max_epochs=10000", "+trainer.max_steps=100", "callbacks.trace=null", "snapshot=false")
 TRAINING += ("+trainer.check_val_every_n_epoch=10000", "callbacks.best=null")
 
 
