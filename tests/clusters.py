@@ -114,6 +114,8 @@ def ray_cluster(project: Project, nodes: int) -> Iterator[str]:
     """Start a Ray of so many nodes with one processor each, on this computer's own address, and give its address."""
     address = f"127.0.0.1:{free_port()}"
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", "--disable-usage-stats"]
+    if not (Path.home() / ".ray/auth_token").exists():
+        project.run(".venv/bin/ray", "get-auth-token", "--generate")
     started = []
     try:
         for number in range(1, nodes + 1):

@@ -160,7 +160,7 @@ class RayCluster:
                 reached = address_here() if address == "auto" else address
                 require_listener(reached)
                 ray.init(address=reached, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             first = " ".join(str(error).split(". ")[0].split())
             raise UserError(
                 f"there is no Ray at cluster.address={address} ({first}): start one as docs/cluster.md says,"
