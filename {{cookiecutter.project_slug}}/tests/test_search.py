@@ -181,5 +181,6 @@ def test_real_trainings(workspace: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 of 3 trials: 3 finished" in done.stdout and "Reproducible: one worker" in done.stdout
     value = json.loads((run / "metrics.json").read_text())["val/loss"]
-    assert f"Best: trial 0, val/loss {value!r}" in done.stdout and run.name in done.stdout
+    assert f"Best: trial 0, val/loss {value:.4f}" in done.stdout and run.name in done.stdout
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+    assert (workspace / "reports/search.html").exists()

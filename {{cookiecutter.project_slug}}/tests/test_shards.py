@@ -122,6 +122,8 @@ def test_another_number_of_processes_than_was_started_is_refused() -> None:
             patch.setenv(name, value)
         with pytest.raises(UserError, match=r"torchrun has started 3 processes, but .* ask for 1"):
             module("repro.ranks").require_match(module("config").compose())
+    with pytest.raises(UserError, match=r"num_nodes=2 needs SLURM's srun or torchrun on each node"):
+        module("repro.ranks").require_match(module("config").compose([PROCESSES, "trainer.num_nodes=2"]))
 
 
 @pytest.mark.parametrize("leaves", [1, 2, 3, 4, 6, 7, 8, 12])

@@ -163,7 +163,9 @@ def suggestion(key: str) -> str:
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
                 walk(child, f"{prefix}{name!s}.")
 
-    walk(compose(), "")
+    where = CONFIGS / "cluster"  # whose options have settings of their own
+    for each in sorted(path.stem for path in where.glob("*.yaml")) if key.startswith("cluster.") else ["local"]:
+        walk(compose([f"cluster={each}"]), "")
     close = (
         difflib.get_close_matches(key, names, n=1)
         or [name for name in names if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]

@@ -11,12 +11,13 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 from .cli import INTERRUPTED, run_with_arguments
 from .config import ROOT
 from .sweep import jobs_at_once
 
-LOGS = ROOT / ".cache" / "search"
+LOGS = Path(".cache/search")  # in the project's folder
 
 
 def search(words: list[str], workers: int = 1) -> int:
@@ -40,11 +41,12 @@ def search(words: list[str], workers: int = 1) -> int:
 
     settings = read_search(words)
     study = Study(settings)
+    root = Path(settings.base.paths.root)
 
     def found() -> Results:
         return results(settings, study.trials())
 
-    at_work = Workers(study, workers, LOGS)
+    at_work = Workers(study, workers, root / LOGS)
     print(introduction(found(), workers), flush=True)
     with Screen(study, at_work) as screen:
         for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
@@ -59,7 +61,7 @@ def search(words: list[str], workers: int = 1) -> int:
 
     with study.turn():  # one page at a time, and the last one has all
         last = found()
-        page = write_search(ROOT, last, read_project(ROOT))
+        page = write_search(root, last, read_project(ROOT))
     print(conclusion(last))
     print(f"{os.path.relpath(page)}: open it in a browser; beside it {page.stem}.csv, and figures in {page.stem}/")
     return 1 if last.count("failed") else 0

@@ -121,6 +121,10 @@ def _name(experiments: list[Experiment]) -> None:
                 each.name = f"{name} {difference}"
 
 
+def _short(key: str) -> str:
+    return key if key.startswith("determinism.") else key.rpartition(".")[2]
+
+
 def _distinctions(alike: list[Experiment]) -> list[str]:
     settings = [flat(each.first.record["inputs"]["config"]) for each in alike]
     keys = sorted({key for each in settings for key in each})
@@ -134,8 +138,15 @@ def _distinctions(alike: list[Experiment]) -> list[str]:
     ]
     # of settings that follow each other, the shortest says it
     patterns = {tuple(repr(each.get(key)) for each in settings): key for key in sorted(varied, key=len, reverse=True)}
-    varied = sorted(patterns.values())
-    said = [[f"{key.rpartition('.')[2]}={each.get(key)}" for key in varied[:3]] for each in settings]
+    varied = sorted(patterns.values(), key=lambda key: (key.startswith("determinism."), key))
+    if chosen := [key for key in varied if not key.startswith("determinism.env")]:
+        varied = chosen  # the variables follow from the choice
+
+    def unique(count: int) -> bool:
+        return len({repr([each.get(key) for key in varied[:count]]) for each in settings}) == len(settings)
+
+    varied = varied[: next(filter(unique, range(3, len(varied))), len(varied))]
+    said = [[f"{_short(key)}={each.get(key)}" for key in varied] for each in settings]
     for part in SAME:
         hashes = [json_sha256(each.first.record["inputs"].get(part) or {})[:4] for each in alike]
         if len(set(hashes)) > 1:

@@ -71,12 +71,17 @@ def shards(cfg: DictConfig) -> int:
 
 
 def require_match(cfg: DictConfig) -> None:
-    """Refuse to go on where a launcher has started another number of processes than the settings ask for.
+    """Refuse to go on where another number of processes was started than the settings ask for.
 
     Raises:
         UserError: names both numbers.
     """
-    rank = current()
+    rank, nodes = current(), int(OmegaConf.select(cfg, "trainer.num_nodes") or 1)
+    if rank.launcher == "alone" and nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={nodes} needs SLURM's srun or torchrun on each node, which start the processes there:"
+            " for this computer alone, say how many processes by trainer.devices."
+        )
     if rank.launcher != "alone" and rank.world != wanted(cfg):
         raise UserError(
             f"{rank.launcher} has started {rank.world} processes, but trainer.devices and trainer.num_nodes ask for"

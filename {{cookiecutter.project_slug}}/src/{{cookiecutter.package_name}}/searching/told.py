@@ -50,7 +50,7 @@ def conclusion(found: Results) -> str:
     if (best := found.best) is None:
         return "\n".join([*lines, "No training has come to its end yet."])
     metric = found.search.options.metric
-    lines += [f"Best: trial {best.number}, {metric} {best.value!r}", *(f"  {word}" for word in best.words)]
+    lines += [f"Best: trial {best.number}, {metric} {best.value:.4f}", *(f"  {word}" for word in best.words)]
     lines += [
         f"trained by    {found.command(best)}",
         f"results       {os.path.relpath(found.search.models / best.run)}",

@@ -72,9 +72,8 @@ class Screen:
 
     def _tell(self, job: Job) -> None:
         state, when, line = self.told.get(job.label, (State.WAITING, time.monotonic(), ""))
-        if job.state is state and (job.state in ENDED or time.monotonic() - when < SECONDS):
-            return
-        if job.state is State.WAITING and job.line == line:  # it waits for the same thing
+        news = job.state is not state or (job.state is State.WAITING and job.line != line)  # it waits for another thing
+        if not news and (job.state is not State.RUNNING or time.monotonic() - when < SECONDS):
             return
         self.told[job.label] = (job.state, time.monotonic(), job.line)
         print(f"{job.label}: {said(job)}", flush=True)

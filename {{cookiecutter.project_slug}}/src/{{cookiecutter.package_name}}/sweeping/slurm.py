@@ -67,7 +67,8 @@ class Slurm:
             self.number = known.job if known else submit(self.cfg, job.training)
             job.note.job, job.note.step = self.number, newest_step(job.training.directory)
             job.remember()
-            job.tell(State.WAITING, known.said if known else f"was submitted, job {self.number}")
+            before = f"{known.said}, with the cluster's settings of then" if known else ""
+            job.tell(State.WAITING, before or f"was submitted, job {self.number}")
             return True
 
     def _follow(self, job: Job) -> Verdict | None:
@@ -134,10 +135,10 @@ class SlurmCluster:
         numbers = [job.note.job for job in jobs if job.note.job and job.state not in ended]
         if not numbers:
             return "Interrupted: the same command goes on with what is missing."
-        what = "1 job stays" if len(numbers) == 1 else f"{len(numbers)} jobs stay"
+        what, them = ("1 job stays", "it") if len(numbers) == 1 else (f"{len(numbers)} jobs stay", "them")
         return (
-            f"Interrupted: {what} on the cluster; `make status` shows what they do, `scancel {' '.join(numbers)}` stops"
-            " them with their state saved, and the same command follows them again."
+            f"Interrupted: {what} on the cluster; `make status` shows how far, `scancel {' '.join(numbers)}` stops"
+            f" {them} with the state saved, and the same command follows {them} again."
         )
 
     def close(self) -> None:

@@ -83,6 +83,8 @@ def on_slurm(
     note: Note, queued: Queued | None, node: AtNode | None, lines: list[str], unknown: bool
 ) -> tuple[str, str]:
     """Say the state of a job, and more about it."""
+    if queued is None and note.state in ("failed", "stopped"):  # the sweep saw it, and SLURM forgets
+        return note.state, note.reason
     verdict = judge(note.job, queued, node)
     if unknown and (verdict is None or not verdict.sure):
         return note.state, note.reason

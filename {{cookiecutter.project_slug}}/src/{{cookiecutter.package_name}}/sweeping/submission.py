@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import PACKAGE, ROOT, TIME
+from ..config import PACKAGE, ROOT, TIME, get
 from ..errors import UserError
 from ..repro import ranks
 from .local import threads
@@ -85,7 +85,8 @@ def submit(cfg: DictConfig, training: Training) -> str:
     except submitit.core.utils.FailedJobError as error:
         found = re.findall(r"error: (.+)", str(error)) or str(error).strip().splitlines()[-1:]
         raise UserError(
-            f"SLURM refuses the job ({found[-1].strip()}): see what {ROOT.name}/configs/cluster/slurm.yaml asks for."
+            f"SLURM refuses the job ({found[-1].strip()}): see the settings in configs/cluster/slurm.yaml and those"
+            " of the command, as cluster.partition; `sinfo` lists what there is."
         ) from None
 
 
@@ -106,10 +107,11 @@ def require_processes(cfg: DictConfig) -> None:
     cluster = cfg.cluster
     wanted = ranks.wanted(cfg)
     processes = cluster.nodes * cluster.tasks_per_node
-    if processes not in (1, wanted):
+    nodes = get(cfg, "trainer.num_nodes") or 1
+    if processes not in (1, wanted) or cluster.nodes != nodes:
         raise UserError(
             f"cluster.nodes times cluster.tasks_per_node are {processes} processes, but the training has {wanted}"
-            " (trainer.devices times trainer.num_nodes): make them the same."
+            " (trainer.num_nodes times trainer.devices): make them the same, cluster.nodes and trainer.num_nodes, too."
         )
     if 60 * minutes(cluster.time) < 2 * cluster.warning:
         raise UserError(
