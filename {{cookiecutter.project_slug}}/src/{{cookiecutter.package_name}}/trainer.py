@@ -33,6 +33,7 @@ from .repro.resume import ExactResume, SealedCheckpointIO, histories
 from .repro.shards import Shards
 
 T = TypeVar("T", bound=pl.Callback)
+MEANT = (0, RESUME_LATER, ranks.PEER_LOST)  # exit statuses of a training that was not interrupted by a person
 
 
 class ProgressLines(pl.Callback):
@@ -113,39 +114,40 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
         UserError: the disk is full, or an operation cannot be deterministic.
     """
     resume = callbacks_of(trainer, ExactResume)
-    newest = next((each.find() for each in resume), None) if trainer.is_global_zero else None
-    if isinstance(trainer.strategy, Shards):
-        trainer.strategy.setup_environment()  # now, to tell the other processes where to go on
-        newest = trainer.strategy.broadcast(newest)
-    if newest is None:
-        for history in histories(trainer):
-            history.start()
 
     def next_start() -> str:
         saved = any(each.previous for each in resume)
         return f"the same command {'goes on from the last checkpoint' if saved else 'starts from the beginning'}"
 
     try:
+        newest = next((each.find() for each in resume), None) if trainer.is_global_zero else None
+        if isinstance(trainer.strategy, Shards):
+            trainer.strategy.setup_environment()  # now, to tell the other processes where to go on
+            newest = trainer.strategy.broadcast(newest)
+        if newest is None:
+            for history in histories(trainer):
+                history.start()
         trainer.fit(model, datamodule, ckpt_path=newest, weights_only=True)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
     except RuntimeError as error:
-        if has_lost_a_peer(error):
-            if ranks.current().launcher != "ours":  # which tells more
-                print(f"error: another process of this training has ended ({error}): {next_start()}.", file=sys.stderr)
-            raise SystemExit(ranks.PEER_LOST) from None
+        leave_after_a_loss(error, next_start())
         raise determinism.explain(error) or error from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
-        if isinstance(stop, SystemExit) and stop.code in (
-            0,
-            RESUME_LATER,
-            ranks.PEER_LOST,
-        ):  # asked for, by a probe or a signal
+        if isinstance(stop, SystemExit) and stop.code in MEANT:
             raise
         print(f"\nInterrupted: {next_start()}.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def leave_after_a_loss(error: RuntimeError, next_start: str) -> None:
+    """Leave, where an error says that another process of this training has ended."""
+    if has_lost_a_peer(error):
+        if ranks.current().launcher != "ours":  # which tells more
+            print(f"error: another process of this training has ended ({error}): {next_start}.", file=sys.stderr)
+        raise SystemExit(ranks.PEER_LOST) from None
 
 
 def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
@@ -181,8 +183,12 @@ def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Light
         UserError: a metric is not a finite number.
     """
     metrics: dict[str, Any] = {}
-    for evaluate in (trainer.validate, trainer.test):
-        metrics |= evaluate(model, datamodule=datamodule, verbose=False)[0]
+    try:
+        for evaluate in (trainer.validate, trainer.test):
+            metrics |= evaluate(model, datamodule=datamodule, verbose=False)[0]
+    except RuntimeError as error:
+        leave_after_a_loss(error, "the same command goes on from the last checkpoint")
+        raise
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(f"the training diverged ({name} is {value}): lower model.optimizer.lr and train again.")
