@@ -84,7 +84,7 @@ def settings(found: Results) -> list[tuple[str, str]]:
     options: Any = OmegaConf.to_container(found.search.options, resolve=True)
     rows = [(key, str(options[key])) for key in ("name", "trials", "metric", "direction", "seed")]
     rows += [(key, _said(options[key])) for key in ("sampler", "pruner")]
-    rows += [(name, str(each.distribution)) for name, each in found.search.space.items()]
+    rows += [(name, _tried(each.distribution)) for name, each in found.search.space.items()]
     return [*rows, ("every training", " ".join(found.search.words) or "as configs/ has it")]
 
 
@@ -99,6 +99,14 @@ def write_csv(path: Path, found: Results) -> None:
         tried = [trial.settings.get(name, "") for name in names]
         writer.writerow([trial.number, trial.state, value, *tried, trial.run, trial.weights, trial.reason])
     write_atomically(path, text.getvalue().encode())
+
+
+def _tried(distribution: Any) -> str:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    said = f"{distribution.low:g} to {distribution.high:g}"
+    said += ", logarithmic" if distribution.log else ""
+    return said + (f", in steps of {distribution.step:g}" if distribution.step else "")
 
 
 def _said(node: dict[str, Any] | None) -> str:
