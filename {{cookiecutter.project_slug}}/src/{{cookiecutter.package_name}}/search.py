@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
 from pathlib import Path
 
-from .cli import INTERRUPTED, run_with_arguments
+from .cli import run_with_arguments
 from .config import ROOT
 from .sweep import jobs_at_once
 
@@ -48,15 +46,7 @@ def search(words: list[str], workers: int = 1) -> int:
 
     at_work = Workers(study, workers, root / LOGS)
     print(introduction(found(), workers), flush=True)
-    with Screen(study, at_work) as screen:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
-        try:
-            at_work.run(screen.update)
-        except (KeyboardInterrupt, SystemExit):
-            screen.close()
-            print("\nInterrupted: the same command goes on with what is missing.", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+    Screen(study, at_work).follow(at_work.run, lambda: "Interrupted: the same command goes on with what is missing.")
     from .reporting.search import write_search  # here, because it loads matplotlib
 
     with study.turn():  # one page at a time, and the last one has all

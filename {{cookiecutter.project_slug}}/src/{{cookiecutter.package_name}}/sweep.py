@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 
 from .cli import is_of_cluster, run_with_arguments
 from .config import ROOT
 from .errors import UserError
-from .repro.leaving import INTERRUPTED
 from .sweeping.clusters import open_cluster
 from .sweeping.combinations import combine, seeds
 from .sweeping.jobs import Job, Jobs
@@ -54,15 +52,7 @@ def sweep(words: list[str], most: int | None = None) -> int:
         for job in jobs:
             job.remember()
         all_jobs = Jobs(jobs, most or cluster.at_once(plans))
-        with Screen(all_jobs) as screen:
-            for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
-                signal.signal(number, lambda number, frame: sys.exit(128 + number))
-            try:
-                all_jobs.run(screen.update)
-            except (KeyboardInterrupt, SystemExit):
-                screen.close()
-                print(f"\n{cluster.interrupted(jobs)}", file=sys.stderr)
-                raise SystemExit(INTERRUPTED) from None
+        Screen(all_jobs).follow(all_jobs.run, lambda: cluster.interrupted(jobs))
     finally:
         cluster.close()
     return summary(jobs)

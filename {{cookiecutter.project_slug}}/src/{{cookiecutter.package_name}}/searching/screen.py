@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from ..sweeping.jobs import Job, State
-from ..sweeping.screen import SECONDS, said
+from ..sweeping.screen import SECONDS, Bars, said
 from .results import Results, Trial, results
 from .study import Study
 from .worker import Workers
 
 
-class Screen:
-    """Shows the trials; `update` is called some times a second.
+class Screen(Bars):
+    """Shows the trials.
 
     Args:
         study: that is worked on.
@@ -24,33 +22,16 @@ class Screen:
     """
 
     def __init__(self, study: Study, workers: Workers) -> None:
+        super().__init__()
         self.study, self.workers = study, workers
         self.told: dict[int, tuple[State, float]] = {}
         self.over: set[int] = {trial.number for trial in study.ended}  # what an earlier start has told
-        self.bars: Progress | None = None
         self.tasks: dict[int, TaskID] = {}
         self.all: TaskID | None = None
-        if sys.stdout.isatty():
-            name, text = TextColumn("{task.description}"), TextColumn("{task.fields[said]}")
-            self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), text)
 
-    def __enter__(self) -> Screen:
-        if self.bars:
-            self.bars.start()
-            self.all = self.bars.add_task("search", total=self.study.search.options.trials, said="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.update()
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self.bars:
-            self.bars.stop()
+    def begin(self, bars: Progress) -> None:
+        """Draw a bar for all trials together."""
+        self.all = bars.add_task("search", total=self.study.search.options.trials, said="")
 
     def update(self) -> None:
         """Show where the trials are."""

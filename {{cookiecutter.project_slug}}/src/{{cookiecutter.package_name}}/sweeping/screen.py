@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from types import TracebackType
+from collections.abc import Callable
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ..repro.leaving import INTERRUPTED
 from .jobs import Job, Jobs
 from .state import State
 
@@ -15,42 +17,68 @@ SECONDS = 15.0  # between two lines of a run, where nobody watches
 ENDED = (State.FINISHED, State.FAILED, State.STOPPED)
 
 
-class Screen:
-    """Shows the jobs; `update` is called now and then.
+class Bars:
+    """Shows how far something is: by bars in a terminal, elsewhere as those who derive from it say."""
+
+    def __init__(self) -> None:
+        self.bars: Progress | None = None
+        if sys.stdout.isatty():
+            name, said = TextColumn("{task.description}"), TextColumn("{task.fields[said]}")
+            self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), said)
+
+    def begin(self, bars: Progress) -> None:
+        """Draw the first bars."""
+
+    def update(self) -> None:
+        """Show where things are; called now and then."""
+
+    def follow(self, run: Callable[[Callable[[], None]], None], interrupted: Callable[[], str]) -> None:
+        """Show what `run` does, which calls what it is given; where somebody asks to stop, say so and leave.
+
+        Args:
+            run: ends what it has begun when it is interrupted.
+            interrupted: says what becomes of it.
+        """
+        for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+        try:
+            if self.bars:
+                self.bars.start()
+                self.begin(self.bars)
+            run(self.update)
+            self.update()
+        except (KeyboardInterrupt, SystemExit):
+            self._close()
+            print(f"\n{interrupted()}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bars:
+            self.bars.stop()
+
+
+class Screen(Bars):
+    """Shows the jobs.
 
     Args:
         jobs: to be shown.
     """
 
     def __init__(self, jobs: Jobs) -> None:
+        super().__init__()
         self.jobs = jobs
         self.told: dict[str, tuple[State, float, str]] = {}
-        self.bars: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
-        if sys.stdout.isatty():
-            name, said = TextColumn("{task.description}"), TextColumn("{task.fields[said]}")
-            self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), said)
         runs = "1 run" if len(jobs.all) == 1 else f"{len(jobs.all)} runs, {min(jobs.most, len(jobs.all))} at once"
         print(f"{runs}.", flush=True)
 
-    def __enter__(self) -> Screen:
-        if self.bars:
-            self.bars.start()
-            for job in self.jobs.all:
-                self.tasks[job.label] = self.bars.add_task(job.label, total=1.0, start=False, said="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.update()
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self.bars:
-            self.bars.stop()
+    def begin(self, bars: Progress) -> None:
+        """Draw a bar for each job."""
+        for job in self.jobs.all:
+            self.tasks[job.label] = bars.add_task(job.label, total=1.0, start=False, said="")
 
     def update(self) -> None:
         """Show where the jobs are."""
