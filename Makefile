@@ -4,7 +4,7 @@ TOOLS := .venv/bin
 DEMO := demo/handwritten-digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak quick lint format lock clean
+.PHONY: help demo test soak bench quick lint format lock clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated pro
 	@$(TOOLS)/python -m tests.processors $(DEMO)
 	@$(TOOLS)/python -m tests.kills $(DEMO) --runs 100
 	@$(TOOLS)/python -m tests.ranks $(DEMO) --runs 10
+
+bench: .venv/.installed ## Measure what things cost, side by side, and write docs/performance.md (half an hour; ARGS=throughput)
+	@$(TOOLS)/python -m bench $(ARGS)
 
 quick: lint .venv-validators/.installed ## Run the tests that only generate (seconds)
 	@$(TOOLS)/python -m pytest -m "not project and not container" $(ARGS)

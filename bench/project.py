@@ -1,0 +1,65 @@
+"""The generated project in which all is measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.baking import bake
+
+INSIDE = Path(__file__).parent / "inside"  # what runs in the project's own Python
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project with all answers at their defaults, set up, with its data, and trained."""
+
+    path: Path
+
+    @property
+    def interpreter(self) -> str:
+        """The project's own Python."""
+        return str(self.path / ".venv/bin/python")
+
+    def run(self, *words: str, **variables: str) -> str:
+        """Run a command in the project, and return what it printed.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        done = subprocess.run(
+            words, cwd=self.path, env=os.environ | variables, text=True, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def seconds(self, *words: str, **variables: str) -> float:
+        """Time a command, from its start to its end."""
+        begin = time.perf_counter()
+        self.run(*words, **variables)
+        return time.perf_counter() - begin
+
+    def inside(self, script: str, *words: str, **variables: str) -> list[float]:
+        """Run one of the scripts in inside/, and return the numbers in the last line that it prints."""
+        printed = self.run(self.interpreter, str(INSIDE / script), *words, **variables)
+        return [float(word) for word in printed.splitlines()[-1].split()]
+
+
+@contextmanager
+def generated(path: Path | None) -> Iterator[Project]:
+    """Generate a project and train in it; or take one that is there, and is left as it is.
+
+    Args:
+        path: of a project that has been trained; None for a new one, which is deleted afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(path.resolve() if path else bake(Path(folder) / "out").project)
+        project.run("make", "train")
+        yield project
