@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .project import Project, generated
-from .report import write_tables
+from .report import title, write_tables
 from .rows import Row
 
 HERE = Path(__file__).parent
@@ -26,11 +26,9 @@ ROUNDS = 5
 
 def measure(name: str, project: Project, rounds: int) -> list[Row]:
     """Take one of the comparisons, and print its rows."""
-    module = importlib.import_module(f".{name}", __package__)
-    title = module.__doc__.splitlines()[0].rstrip(".")
-    print(f"\n{title}", flush=True)
+    print(f"\n{title(name)}", flush=True)
     found = []
-    for row in module.rows(project, rounds):
+    for row in importlib.import_module(f".{name}", __package__).rows(project, rounds):
         print("  " + " | ".join(cell for cell in row.cells() if cell), flush=True)
         found.append(row)
     return found

@@ -22,8 +22,13 @@ def write_tables(path: Path, machine: Mapping[str, Any], found: Mapping[str, Seq
     path.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}")
 
 
+def title(name: str) -> str:
+    """Return the first line of a comparison's own description."""
+    described = importlib.import_module(f".{name}", __package__).__doc__ or name
+    return described.splitlines()[0].rstrip(".")
+
+
 def table(name: str, rows: Sequence[Row]) -> str:
     """Write the rows of one comparison under its title."""
-    title = (importlib.import_module(f".{name}", __package__).__doc__ or name).splitlines()[0].rstrip(".")
     lines = [HEAD, ("---",) * len(HEAD), *(row.cells() for row in rows)]
-    return f"### {title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"### {title(name)}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

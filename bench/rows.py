@@ -48,9 +48,10 @@ class Row:
     def cells(self) -> list[str]:
         """Write it for a table: name, reference, value, ratio with its spread, goal, whether it was met."""
         against = f"{self.versus}: {number(statistics.median(self.reference))} {self.unit}" if self.reference else ""
-        bound = [f"{sign} {number(goal)}" for sign, goal in (("≥", self.least), ("≤", self.most)) if goal is not None]
+        bounds = (("≥", self.least), ("≤", self.most))
+        goal = " and ".join(f"{sign} {number(bound)}" for sign, bound in bounds if bound is not None)
         verdict = {None: "", True: "yes", False: "no"}[self.met]
-        return [self.name, against, f"{spread(self.values)} {self.unit}", spread(self.ratios), *bound[:1] or [""], verdict]
+        return [self.name, against, f"{spread(self.values)} {self.unit}", spread(self.ratios), goal, verdict]
 
     def described(self) -> dict[str, Any]:
         """Give all of it for results.json."""
@@ -85,4 +86,6 @@ def spread(values: Sequence[float]) -> str:
 
 def number(value: float) -> str:
     """Write three digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
