@@ -146,6 +146,8 @@ def test_what_fails_is_named_and_not_submitted_again(workspace: Path, tmp_path: 
     job.place.cfg.cluster.partition = "nowhere"
     with pytest.raises(UserError, match=r"SLURM refuses the job \(Batch job submission failed: Invalid partition"):
         job.run(lambda: False)
+    noted = notes.read_note(job.log.with_suffix(".json"))
+    assert noted.state == "failed" and "Invalid partition" in noted.reason  # for `make status`
 
 
 # --- what is refused, in one sentence and with nothing submitted

@@ -14,6 +14,7 @@ from pathlib import Path
 from .cli import run_with_arguments
 from .config import ROOT
 from .sweep import jobs_at_once
+from .sweeping.places import GOES_ON
 
 LOGS = Path(".cache/search")  # in the project's folder
 
@@ -46,7 +47,7 @@ def search(words: list[str], workers: int = 1) -> int:
 
     at_work = Workers(study, workers, root / LOGS)
     print(introduction(found(), workers), flush=True)
-    Screen(study, at_work).follow(at_work.run, lambda: "Interrupted: the same command goes on with what is missing.")
+    Screen(study, at_work).follow(at_work.run, lambda: GOES_ON)
     from .reporting.search import write_search  # here, because it loads matplotlib
 
     with study.turn():  # one page at a time, and the last one has all

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from ..errors import UserError
 from ..progress import LINE, part_done
 from ..repro.hashing import json_sha256
 from ..repro.lock import BUSY
@@ -74,7 +75,12 @@ class Job:
         started = time.monotonic()
         while not (stopped() or self.asked_to_stop):
             self.begin_anew()
-            status, why = self.place.train(self)
+            try:
+                status, why = self.place.train(self)
+            except UserError as error:  # it was refused before it began, and so is the sweep
+                self.reason = str(error)
+                self.tell(State.FAILED, "")
+                raise
             why = (why or reason(status, self.lines)) if status else ""
             if status and (stopped() or self.asked_to_stop):
                 break

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ..config import get
 from ..repro import ranks
+from .places import GOES_ON
 from .state import State
 from .training import Training
 
@@ -92,7 +93,7 @@ class LocalCluster:
 
     def interrupted(self, jobs: Sequence[Job]) -> str:
         """Say how it goes on."""
-        return "Interrupted: the same command goes on with what is missing."
+        return GOES_ON
 
     def close(self) -> None:
         """Nothing is left."""

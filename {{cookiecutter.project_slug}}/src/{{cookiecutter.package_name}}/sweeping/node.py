@@ -21,6 +21,7 @@ from typing import Any
 
 import submitit
 
+from ..repro.leaving import RESUME_LATER
 from ..repro.lock import BUSY
 from .jobs import reason
 from .notes import AtNode, Tail, read_at_node, write
@@ -28,7 +29,6 @@ from .training import DEAF, Training
 
 ASKED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 AHEAD_OF_TIME = signal.SIGUSR2  # submitit's
-AGAIN = 75  # exit status of a training that has saved its state
 EVERY = 2.0  # seconds from one signal to the next
 LATER = 1.0  # seconds after which we would be dead, too, were it SLURM that ended the training
 
@@ -63,13 +63,13 @@ class OnNode:
             said.state = "finished"
             self._say(said)
             return 0
-        if self.asked and (status < 0 or status in (AGAIN, *(128 + number for number in ASKED))):
+        if self.asked and (status < 0 or status in (RESUME_LATER, *(128 + number for number in ASKED))):
             if AHEAD_OF_TIME not in self.asked or newest_step(self.training.directory) != step:
                 said.state = "saved"
                 self._say(said)
                 if still_running(job) and callable(leave_to_submitit):
                     leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
-                raise SystemExit(AGAIN)
+                raise SystemExit(RESUME_LATER)
             why = f"the time was up ({self.limit}) before a first step was saved: give it more by cluster.time"
         said.state, said.status, said.reason = "failed", status, why
         self._say(said)
@@ -99,7 +99,7 @@ class OnNode:
                 continue
             if status and not self.asked:
                 time.sleep(LATER)
-            if status == AGAIN and not self.asked:  # somebody asked the training itself
+            if status == RESUME_LATER and not self.asked:  # somebody asked the training itself
                 continue
             why = reason(status, lines) if status else ""
             if status == -signal.SIGKILL:

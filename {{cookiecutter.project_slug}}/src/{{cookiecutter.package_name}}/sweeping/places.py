@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 
+GOES_ON = "Interrupted: the same command goes on with what is missing."
+
+
 class Place(Protocol):
     """Where one training takes place."""
 

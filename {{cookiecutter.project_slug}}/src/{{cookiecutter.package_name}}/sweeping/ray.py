@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..repro import ranks
+from ..repro.leaving import RESUME_LATER
 from . import notes
 from .local import Local, threads
+from .places import GOES_ON
 from .state import State
 from .training import Training
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 POLL = 0.5  # seconds between two looks at the log
 REACH = 5.0  # seconds for the head of a cluster to answer
-INTERRUPTED = 75  # exit status of a training that has saved its state
 
 
 def train_here(training: Training) -> int:
@@ -41,12 +42,12 @@ def train_here(training: Training) -> int:
         status = process.carry_out(training, lambda line: None)
     except KeyboardInterrupt:  # Ray's way to cancel
         process.stop()
-        status = INTERRUPTED
+        status = RESUME_LATER
         if process.process is not None:
             for _ in process.process.stdout or ():  # until it has ended
                 pass
             process.process.wait()
-    said.state = "finished" if status == 0 else "saved" if status == INTERRUPTED else "failed"
+    said.state = "finished" if status == 0 else "saved" if status == RESUME_LATER else "failed"
     notes.write(training.at_node, said)
     return status
 
@@ -189,7 +190,7 @@ class RayCluster:
 
     def interrupted(self, jobs: Sequence[Job]) -> str:
         """Say how it goes on."""
-        return "Interrupted: the same command goes on with what is missing."
+        return GOES_ON
 
     def close(self) -> None:
         """Leave the cluster; one of our own ends."""

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from . import notes
 from .judge import MOST, SETTLE, Verdict, judge
 from .node import newest_step
+from .places import GOES_ON
 from .queue import Queue, require_slurm
 from .state import State
 from .submission import job_name, last_words, require_processes, submit
@@ -134,7 +135,7 @@ class SlurmCluster:
         ended = (State.FINISHED, State.FAILED)
         numbers = [job.note.job for job in jobs if job.note.job and job.state not in ended]
         if not numbers:
-            return "Interrupted: the same command goes on with what is missing."
+            return GOES_ON
         what, them = ("1 job stays", "it") if len(numbers) == 1 else (f"{len(numbers)} jobs stay", "them")
         return (
             f"Interrupted: {what} on the cluster; `make status` shows how far, `scancel {' '.join(numbers)}` stops"
