@@ -60,6 +60,13 @@ def lend_environment(owner: Path, other: Path) -> None:
     (other / ".venv/.installed").unlink()  # the environment was moved
 
 
+def fresh(project: Project, folder: Path) -> Project:
+    """Generate a project, and give it the environment of another one."""
+    made = Project(bake(folder / "out").project)
+    lend_environment(project.path, made.path)
+    return made
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project with all answers at their defaults, in a path with a space, after `make train` alone."""

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .trainings import Trainings
+
 # Everything that could go wrong: several batches a step, several validations an epoch, early stopping, a schedule that
 # watches the validation, sums and metrics of an epoch, a checkpoint callback of the user's.
 TRAINING = (
@@ -33,7 +35,6 @@ TRAINING = (
     "dirpath:'${paths.run}/top',filename:'{step}',enable_version_counter:false}",
 )
 RESULTS = ("model.safetensors", "metrics.json", "history.csv", "trace.jsonl")
-PLENTY = 120  # seconds in which a training ends, or something hangs
 
 
 @dataclass
@@ -46,79 +47,58 @@ class Outcome:
     different: list[str] = field(default_factory=list)  # results that are not those of the run left alone
 
 
-@dataclass
-class Kills:
-    """Trainings in one project, compared with one that is left alone."""
+def trainings(project: Path, folder: Path) -> Trainings:
+    """Train once without a kill, as `alone`, to compare with."""
+    made = Trainings(project, folder, TRAINING, RESULTS)
+    made.run("alone")
+    return made
 
-    project: Path
-    folder: Path
-    results: dict[str, bytes] = field(default_factory=dict)
 
-    def start(self, name: str, workers: int) -> subprocess.Popen[str]:
-        """Start a training in a folder of its own, by the command that a user would give."""
-        words = [".venv/bin/python", "-m", "handwritten_digits.train", *TRAINING]
-        words += [f"data.module.num_workers={workers}", f'paths.models="{self.folder / name}"']
-        return subprocess.Popen(words, cwd=self.project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def kill(all_of_them: Trainings, process: subprocess.Popen[str], name: str, part: float, pause: float) -> bool:
+    """Kill a training once it has written a part of its history, and `pause` seconds later; False if it had ended.
 
-    def directory(self, name: str) -> Path:
-        """Find the run's directory."""
-        return next((self.folder / name).glob("busy-*"))
+    A start that resumes first cuts the history back to its checkpoint, so it counts from its first change on.
+    """
 
-    def alone(self) -> None:
-        """Train once without a kill."""
-        process = self.start("alone", workers=0)
-        output, _ = process.communicate(timeout=PLENTY)
-        assert process.returncode == 0, output
-        self.results = {name: (self.directory("alone") / name).read_bytes() for name in RESULTS}
+    def state() -> tuple[int, int]:
+        found = all_of_them.find(name, "history.csv")
+        return (found[0].stat().st_mtime_ns, found[0].stat().st_size) if found else (0, 0)
 
-    def kill(self, process: subprocess.Popen[str], name: str, part: float, pause: float) -> bool:
-        """Kill a training once it has written a part of its history, and `pause` seconds later; False if it had ended.
+    before, _ = state()
+    wanted = part * len(all_of_them.results("alone")["history.csv"])
+    while process.poll() is None:
+        changed, size = state()
+        if changed != before and size >= wanted:
+            time.sleep(pause)
+            break
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), output
+    return process.returncode != 0
 
-        A start that resumes first cuts the history back to its checkpoint, so it counts from its first change on.
-        """
 
-        def state() -> tuple[int, int]:
-            found = list((self.folder / name).glob("busy-*/history.csv"))
-            return (found[0].stat().st_mtime_ns, found[0].stat().st_size) if found else (0, 0)
-
-        before, _ = state()
-        wanted = part * len(self.results["history.csv"])
-        while process.poll() is None:
-            changed, size = state()
-            if changed != before and size >= wanted:
-                time.sleep(pause)
-                break
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        output, _ = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), output
-        return process.returncode != 0
-
-    def killed(self, number: int, seed: int, most: int) -> Outcome:
-        """Kill a training, once or up to `most` times, each time farther on; let it end, and compare."""
-        draw = random.Random(f"{seed}-{number}")
-        outcome = Outcome(workers=2 * (number % 2))
-        name = f"killed-{number}"
-        for part in sorted(draw.uniform(0, 0.9) for _ in range(draw.randint(1, most))):
-            if self.kill(self.start(name, outcome.workers), name, part, pause=draw.uniform(0, 0.05)):
-                outcome.kills.append(part)
-                outcome.in_write += bool(list((self.folder / name).glob("busy-*/checkpoints/*.new")))
-        process = self.start(name, outcome.workers)
-        output, _ = process.communicate(timeout=PLENTY)
-        assert process.returncode == 0, output
-        found = {result: (self.directory(name) / result).read_bytes() for result in RESULTS}
-        outcome.different = [result for result in RESULTS if found[result] != self.results[result]]
-        return outcome
+def killed(all_of_them: Trainings, number: int, seed: int, most: int) -> Outcome:
+    """Kill a training, once or up to `most` times, each time farther on; let it end, and compare."""
+    draw = random.Random(f"{seed}-{number}")
+    outcome = Outcome(workers=2 * (number % 2))
+    name, workers = f"killed-{number}", f"data.module.num_workers={outcome.workers}"
+    for part in sorted(draw.uniform(0, 0.9) for _ in range(draw.randint(1, most))):
+        if kill(all_of_them, all_of_them.start(name, workers), name, part, pause=draw.uniform(0, 0.05)):
+            outcome.kills.append(part)
+            outcome.in_write += bool(all_of_them.find(name, "checkpoints/*.new"))
+    all_of_them.run(name, workers)
+    outcome.different = all_of_them.different(name)
+    return outcome
 
 
 def kill_runs(project: Path, runs: int, seed: int, folder: Path, jobs: int = 2, most: int = 3) -> list[Outcome]:
     """Kill `runs` trainings at instants that follow from `seed`; print a line for each."""
-    kills = Kills(project, folder)
-    kills.alone()
+    all_of_them = trainings(project, folder)
     print(f"seed {seed}", flush=True)
     outcomes = []
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda number: kills.killed(number, seed, most), range(runs))
+        found = pool.map(lambda number: killed(all_of_them, number, seed, most), range(runs))
         for number, outcome in enumerate(found, start=1):
             said = f"DIFFERENT: {', '.join(outcome.different)}" if outcome.different else "identical"
             parts = ", ".join(f"{part:.0%}" for part in outcome.kills)

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .trainings import PLENTY, Trainings
+
 # What shards have to put together: batch statistics, metrics, numbers that are logged, noise drawn in hooks
 TRAINING = (
     "model._target_=tests.busy.Shared",
@@ -30,47 +32,20 @@ TRAINING = (
     "+trainer.accumulate_grad_batches=2",
 )
 RESULTS = ("model.safetensors", "metrics.json", "history.csv", "trace.jsonl", "predictions.csv")
-PLENTY = 180  # seconds in which a training ends, or something hangs
 
 
-@dataclass
-class Trainings:
-    """Trainings of one project, each in a folder of its own."""
+def trainings(project: Path, folder: Path) -> Trainings:
+    """Prepare trainings in several processes."""
+    return Trainings(project, folder, TRAINING, RESULTS)
 
-    project: Path
-    folder: Path
 
-    def words(self, name: str, *more: str) -> list[str]:
-        """Return the arguments of `python -m handwritten_digits.train`."""
-        return [*TRAINING, f'paths.models="{self.folder / name}"', *more]
-
-    def start(self, name: str, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """Start one as a user would, or by a launcher."""
-        command = [*(launcher or (".venv/bin/python",)), "-m", "handwritten_digits.train", *self.words(name, *more)]
-        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-        return subprocess.Popen(
-            command, cwd=self.project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def run(self, name: str, *more: str, launcher: tuple[str, ...] = (), status: int = 0) -> str:
-        """Train, and return what was printed."""
-        process = self.start(name, *more, launcher=launcher)
-        output, _ = process.communicate(timeout=PLENTY)
-        assert process.returncode == status, output
-        return output
-
-    def results(self, name: str) -> dict[str, bytes]:
-        """Read all that has to be the same."""
-        (run,) = (self.folder / name).glob("shared-*")
-        return {each: (run / each).read_bytes() for each in RESULTS}
-
-    def wait(self, process: subprocess.Popen[str], name: str, size: int) -> None:
-        """Wait until the training has written so many bytes of its history."""
-        while process.poll() is None:
-            found = list((self.folder / name).glob("shared-*/history.csv"))
-            if found and found[0].stat().st_size >= size:
-                return
-            time.sleep(0.002)
+def wait(trainings: Trainings, process: subprocess.Popen[str], name: str, size: int) -> None:
+    """Wait until a training has written so many bytes of its history."""
+    while process.poll() is None:
+        found = trainings.find(name, "history.csv")
+        if found and found[0].stat().st_size >= size:
+            return
+        time.sleep(0.002)
 
 
 def members(launcher: subprocess.Popen[str]) -> dict[int, int]:
@@ -107,37 +82,35 @@ class Death:
     different: list[str]
 
 
-def kill_one(trainings: Trainings, name: str, alone: dict[str, bytes], draw: random.Random) -> Death:
+def kill_one(trainings: Trainings, name: str, draw: random.Random) -> Death:
     """Kill one process of a training at a random step, and let the run go on in another number of processes.
 
     Args:
         trainings: of the project.
         name: of this one.
-        alone: results of one process left alone.
         draw: decides which process, when, and how many there are.
     """
     world, afterwards = draw.choice([2, 2, 4]), draw.choice([1, 1, 2, 4])
     process = trainings.start(name, "trainer=ddp", f"trainer.devices={world}", "determinism.shards=4")
-    trainings.wait(process, name, int(draw.uniform(0.02, 0.9) * len(alone["history.csv"])))
+    whole = len(trainings.results("alone")["history.csv"])
+    wait(trainings, process, name, int(draw.uniform(0.02, 0.9) * whole))
     rank = draw.randrange(world)
     os.kill(members(process)[rank], signal.SIGKILL)
     begin = time.monotonic()
     said, _ = process.communicate(timeout=PLENTY)
     seconds = time.monotonic() - begin
     output = trainings.run(name, "trainer=ddp", f"trainer.devices={afterwards}", "determinism.shards=4")
-    found = trainings.results(name)
-    different = [each for each in RESULTS if found[each] != alone[each]]
     resumed = "going on from step" in output
-    return Death(rank, world, afterwards, said, process.returncode, seconds, resumed, different)
+    return Death(rank, world, afterwards, said, process.returncode, seconds, resumed, trainings.different(name))
 
 
 def kill_runs(trainings: Trainings, runs: int, seed: int) -> list[Death]:
     """Do so with `runs` trainings, at instants that follow from `seed`; `alone` must have been trained."""
-    alone, draw = trainings.results("alone"), random.Random(seed)
+    draw = random.Random(seed)
     print(f"seed {seed}", flush=True)
     deaths = []
     for number in range(runs):
-        death = kill_one(trainings, f"killed-{number}", alone, draw)
+        death = kill_one(trainings, f"killed-{number}", draw)
         begun = "went on" if death.resumed else "began anew"
         said = f"DIFFERENT: {', '.join(death.different)}" if death.different else "identical"
         print(
@@ -157,9 +130,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the instants (random)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        trainings = Trainings(arguments.project.resolve(), Path(folder))
-        trainings.run("alone", "determinism.shards=4")
-        return int(any(death.different for death in kill_runs(trainings, arguments.runs, arguments.seed)))
+        made = trainings(arguments.project.resolve(), Path(folder))
+        made.run("alone", "determinism.shards=4")
+        return int(any(death.different for death in kill_runs(made, arguments.runs, arguments.seed)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project
-from .kills import Kills, kill_runs
+from .kills import kill_runs, trainings
 
 pytestmark = pytest.mark.project
 
@@ -24,22 +24,19 @@ def test_killed_runs_end_as_if_nothing_had_happened(project: Project, tmp_path: 
 
 
 def test_sigterm_saves_and_the_next_start_goes_on(project: Project, tmp_path: Path) -> None:
-    kills = Kills(project.path, tmp_path)
-    kills.alone()
-    process = kills.start("terminated", workers=2)
-    while not list((tmp_path / "terminated").glob("busy-*/checkpoints/*.ckpt")):
+    kills = trainings(project.path, tmp_path)
+    process = kills.start("terminated", "data.module.num_workers=2")
+    while not kills.find("terminated", "checkpoints/*.ckpt"):
         time.sleep(0.02)
-    second = kills.start("terminated", workers=0)  # two processes on one run: the second is refused
-    refused, _ = second.communicate()
-    assert second.returncode == 2 and f"is being trained by process {process.pid} on " in refused
+    refused = kills.run("terminated", status=2)  # two processes on one run: the second is refused
+    assert f"is being trained by process {process.pid} on " in refused
     assert "Traceback" not in refused
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 75, output
     assert "Asked to stop: saved step" in output and "Traceback" not in output
-    resumed, _ = kills.start("terminated", workers=0).communicate()
-    assert "going on from step" in resumed
-    assert {name: (kills.directory("terminated") / name).read_bytes() for name in kills.results} == kills.results
+    assert "going on from step" in kills.run("terminated")
+    assert kills.different("terminated") == []
 
 
 def test_make_train_goes_on_where_it_was_killed(project: Project) -> None:

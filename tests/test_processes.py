@@ -12,7 +12,9 @@ import subprocess
 import pytest
 
 from .conftest import Project, free_port
-from .ranks import Trainings, kill_runs
+from .ranks import kill_runs, wait
+from .ranks import trainings as in_processes
+from .trainings import Trainings
 
 pytestmark = pytest.mark.project
 
@@ -22,7 +24,7 @@ SHARDS = "determinism.shards=4"
 @pytest.fixture(scope="module")
 def trainings(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
     """Train with four shards in one process, to compare with."""
-    trainings = Trainings(project.path, tmp_path_factory.mktemp("processes"))
+    trainings = in_processes(project.path, tmp_path_factory.mktemp("processes"))
     output = trainings.run("alone", SHARDS)
     assert "norm (BatchNorm2d) takes its statistics from each shard by itself" in output
     return trainings
@@ -57,7 +59,7 @@ def test_one_that_dies_ends_the_others_and_the_run_goes_on_exactly(trainings: Tr
 
 def test_sigterm_makes_all_of_them_save(trainings: Trainings) -> None:
     process = trainings.start("terminated", "trainer=ddp", SHARDS, "callbacks.resume.every_n_steps=1000")
-    trainings.wait(process, "terminated", 200)
+    wait(trainings, process, "terminated", 200)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75 and "Asked to stop: saved step" in output and "Traceback" not in output

@@ -14,21 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from .baking import bake
-from .conftest import Project, lend_environment
+from .conftest import Project, fresh
 
 pytestmark = pytest.mark.project
 
 SWEEP = ("sweep", "SEEDS=0..4", "ARGS=trainer.max_epochs=8 model.optimizer.lr=0.005")
 SAME = ("report.html", "results.csv", "results.tex")  # and the figures: the same bytes for the same results
 WIDTHS = (390, 1280)  # pixels of a phone's and of a laptop's window
-
-
-def fresh(project: Project, folder: Path) -> Project:
-    """Generate a project, and give it the environment of another one, which saves the installation."""
-    made = Project(bake(folder / "out").project)
-    lend_environment(project.path, made.path)
-    return made
 
 
 @pytest.fixture(scope="module")

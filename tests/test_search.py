@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from .baking import bake
-from .conftest import Project, lend_environment
+from .conftest import Project, fresh
 
 pytestmark = pytest.mark.project
 
@@ -41,18 +40,11 @@ def draw() -> random.Random:
     return random.Random(seed)
 
 
-def fresh(project: Project, folder: Path) -> Project:
-    """Generate a project, and give it the environment of another one."""
-    made = Project(bake(folder / "out").project)
-    lend_environment(project.path, made.path)
-    made.make("data")
-    return made
-
-
 @pytest.fixture(scope="module")
 def searched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Search with one worker, left alone."""
     made = fresh(project, tmp_path_factory.mktemp("searched"))
+    made.make("data")
     output = made.make("search", f"ARGS={WORDS}")
     assert f"{TRIALS} of {TRIALS} trials" in output and "Reproducible: one worker" in output
     return made
@@ -96,6 +88,7 @@ def require_sound(project: Project, trials: list[dict[str, Any]]) -> None:
 
 def test_a_killed_search_makes_the_same_trials(searched: Project, tmp_path: Path, draw: random.Random) -> None:
     again = fresh(searched, tmp_path)
+    again.make("data")
     for _ in range(2):
         process = start(again, WORDS)
         time.sleep(draw.uniform(6, 20))

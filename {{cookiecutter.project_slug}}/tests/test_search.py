@@ -111,6 +111,27 @@ def test_a_trial_that_another_worker_ends_while_we_look_is_not_taken(
         study.release(other)
 
 
+def test_a_trial_is_not_ended_before_what_it_has_come_to(searches: Searches, tmp_path: Path) -> None:
+    """Its worker was killed at the third validation, and by now there is a better trial, which would end it sooner."""
+    study = searches.study(tmp_path, "search.pruner.n_startup_trials=1", "search.pruner.n_warmup_steps=0")
+    slow, better = study.claim(), study.claim()
+    slow.run.directory.mkdir(parents=True)
+    rows = "".join(f"{10 * step},{step},val/loss,{9.0 - step}\n" for step in range(3))
+    (slow.run.directory / "history.csv").write_text(f"step,epoch,metric,value\n{rows}")
+    watch = module("searching.worker").Watch
+    assert not watch(study, slow).look()
+    for step in range(3):
+        study.report(better.trial, step, 0.1, {})
+    study.finish(better.trial, 0.1, "w")
+    study.release(slow)
+    again = study.claim()
+    assert again.trial.number == slow.trial.number
+    taken = watch(study, again)
+    assert taken.look() and taken.values == list(again.trial.intermediate_values.values()) == [9.0, 8.0, 7.0]
+    control = watch(study, slow)  # as if it had just begun
+    assert control.look() and control.values == [9.0]
+
+
 def test_trials_of_another_folder_are_left_alone(searches: Searches, tmp_path: Path) -> None:
     study = searches.study(tmp_path)
     study.release(study.claim())

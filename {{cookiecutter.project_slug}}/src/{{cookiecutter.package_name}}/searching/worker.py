@@ -42,6 +42,7 @@ class Watch:
         self.course = Course(claim.run.directory / HISTORY, study.search.options.metric, claim.cfg)
         self.values: list[float] = []
         self.notes = {key: claim.trial.system_attrs[key] for key in claim.trial.user_attrs.get("given", [])}
+        self.known = len(claim.trial.intermediate_values)  # validations that an earlier start has written down
         self.pruned = False
 
     def look(self) -> bool:
@@ -51,7 +52,9 @@ class Watch:
                 break
             self.values.append(value)
             if not isinstance(self.pruner, NopPruner):
-                self.pruned, self.notes = decide(self.study.search, self.study.trials(), self._seen(), self.pruner)
+                ended, self.notes = decide(self.study.search, self.study.trials(), self._seen(), self.pruner)
+                # an earlier start has gone on from those before its last: what others found since does not count there
+                self.pruned = ended and len(self.values) >= self.known
             self.study.report(self.trial, len(self.values) - 1, value, self.notes)  # Optuna counts from 0
         return self.pruned
 
