@@ -59,7 +59,23 @@ def test_jobs_of_slurm(tmp_path: Path) -> None:
     notes.write(path.with_suffix(".node.json"), notes.AtNode("7", "node1", 1, "failed", 2, "the code changed."))
     assert stands(path, queued("FAILED")) == ("failed", "the code changed.")
     notes.write(path.with_suffix(".node.json"), notes.AtNode("6", "node1", 1, "failed", 2, "of another job"))
-    assert stands(path, queued("CANCELLED"))[1].startswith("job 7 was cancelled")
+    assert stands(path, queued("CANCELLED"))[1] == "job 7 was cancelled before it began"
+    assert "will not begin (PartitionConfig)" in stands(path, queued("PENDING", "PartitionConfig"))[1]
+
+
+def test_what_slurm_forgets_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled job, of a sweep that has ended: SLURM forgets it after some minutes."""
+    said = {"7": queue.Queued("7", "CANCELLED", "None", "", "name", str(ROOT))}
+    seen, unseen = (note(tmp_path, name, cluster="slurm", job="7", pid=2**22 + 1) for name in ("seen", "unseen"))
+    monkeypatch.setattr(standing, "ask", lambda: said)
+    unseen.rename(aside := tmp_path / "aside")
+    ((found,), _) = standing.standings(tmp_path)
+    assert (found.state, found.what) == ("failed", "job 7 was cancelled before it began")
+    monkeypatch.setattr(standing, "ask", dict)
+    aside.rename(unseen)
+    now = {row.directory.rpartition("/")[2]: row for row in standing.standings(tmp_path)[0]}
+    assert now["seen"] == found and now["unseen"].state == "interrupted"  # the control
+    assert seen.exists()
 
 
 def test_the_table_is_lines_where_there_is_no_terminal(

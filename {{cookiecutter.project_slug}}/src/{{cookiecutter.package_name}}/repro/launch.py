@@ -117,6 +117,9 @@ class Processes:
             sys.stderr.write(self._said(rank).read_text(errors="replace"))
         if status == 2:  # a user's mistake, which it has explained
             return status
+        if self.ended.get(0) == 0:  # the first one writes everything, and has done so
+            print(f"warning: process {rank} ended badly, after all was written.", file=sys.stderr)
+            return 0
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with the status {status}"
         print(
             f"error: process {rank} (of {self.world}, counted from 0) {how}, so the others were stopped: the same"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from ..errors import UserError
 from ..progress import LINE, part_done
 from ..repro.hashing import json_sha256
 from ..repro.lock import BUSY
+from ..repro.record import RECORD
 from . import notes
 from .local import Local
 from .places import Place
@@ -88,11 +90,18 @@ class Job:
                 self.tell(State.RUNNING, why)
                 time.sleep(1)
                 continue
-            self.seconds = time.monotonic() - started
+            self.seconds = self._trained_for() or time.monotonic() - started
             self.reason = why
             self.tell(State.FAILED if status else State.FINISHED, self.line)
             return
         self.tell(State.STOPPED if self.asked_to_stop else State.WAITING, "")
+
+    def _trained_for(self) -> float | None:
+        """Read how long the run was trained, in all its starts; None where it has no record."""
+        directory = self.training.directory
+        known = directory and (directory / RECORD).exists()
+        observed = json.loads((directory / RECORD).read_text())["observed"] if directory and known else {}
+        return observed.get("wall_seconds")
 
     def stop(self) -> None:
         """Ask this one training to save its state and end; `run` then returns, with the state STOPPED."""

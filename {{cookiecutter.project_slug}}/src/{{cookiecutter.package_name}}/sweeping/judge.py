@@ -57,7 +57,7 @@ def judge(job: str, queued: Queued | None, node: AtNode | None) -> Verdict | Non
     if queued.state in NO_FAULT:
         return Verdict(1, NO_FAULT[queued.state], again=True)
     if queued.state == "CANCELLED":
-        return Verdict(1, f"job {job} was cancelled; what it had saved stays")
+        return Verdict(1, f"job {job} was cancelled" + ("; what it had saved stays" if node else " before it began"))
     if queued.state == "OUT_OF_MEMORY":
         return Verdict(1, f"job {job} ran out of memory: give it more by cluster.memory")
     if node is not None and node.state == "saved":

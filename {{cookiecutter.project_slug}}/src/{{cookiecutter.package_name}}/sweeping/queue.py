@@ -20,6 +20,10 @@ ENDED = {
 }
 
 
+# Why a job waits that will never begin
+NEVER = {"PartitionConfig", "BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed"}
+
+
 class NoAnswer(Exception):
     """SLURM's controller does not answer; the text says how."""
 
@@ -52,6 +56,11 @@ class Queued:
     @property
     def said(self) -> str:
         """Say it in a few words."""
+        if self.state == "PENDING" and self.reason in NEVER:
+            return (
+                f"will not begin ({self.reason}), since it asks for more than there is: `scancel {self.job}`, then give"
+                " it less by cluster.cpus, memory, gpus, nodes or time"
+            )
         if self.state == "PENDING":
             return f"waits in the queue ({self.reason}), job {self.job}"
         where = f" on {self.nodes}" if self.nodes else ""

@@ -152,6 +152,7 @@ class RayCluster:
         except ImportError:
             raise UserError("cluster=ray needs the package ray: run `make setup EXTRAS=ray`.") from None
         self.ray = ray
+        answered = False
         quiet = {"log_to_driver": False, "configure_logging": False}
         try:
             if address is None:
@@ -160,8 +161,14 @@ class RayCluster:
             else:
                 reached = address_here() if address == "auto" else address
                 require_listener(reached)
+                answered = True
                 ray.init(address=reached, **quiet)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            if answered:
+                raise UserError(
+                    f"what listens at cluster.address={address} does not let us in: if it is a Ray, its token"
+                    " (~/.ray/auth_token of the computer where it was started) has to be the one of this computer."
+                ) from None
             first = " ".join(str(error).split(". ")[0].split())
             raise UserError(
                 f"there is no Ray at cluster.address={address} ({first}): start one as docs/cluster.md says,"

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from ..repro.leaving import INTERRUPTED
 from .jobs import Job, Jobs
 from .state import State
 
 SECONDS = 15.0  # between two lines of a run, where nobody watches
+LABEL = 30  # characters of a name at most, where a line is drawn
 ENDED = (State.FINISHED, State.FAILED, State.STOPPED)
 
 
@@ -23,8 +25,11 @@ class Bars:
     def __init__(self) -> None:
         self.bars: Progress | None = None
         if sys.stdout.isatty():
-            name, said = TextColumn("{task.description}"), TextColumn("{task.fields[said]}")
-            self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), said)
+            name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+            # What is said is cut where there is no room, and nothing else is
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            said = TextColumn("{task.fields[said]}", table_column=rest)
+            self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), said, expand=True)
 
     def begin(self, bars: Progress) -> None:
         """Draw the first bars."""
@@ -78,7 +83,7 @@ class Screen(Bars):
     def begin(self, bars: Progress) -> None:
         """Draw a bar for each job."""
         for job in self.jobs.all:
-            self.tasks[job.label] = bars.add_task(job.label, total=1.0, start=False, said="")
+            self.tasks[job.label] = bars.add_task(cut(job.label), total=1.0, start=False, said="")
 
     def update(self) -> None:
         """Show where the jobs are."""
@@ -105,6 +110,11 @@ class Screen(Bars):
             return
         self.told[job.label] = (job.state, time.monotonic(), job.line)
         print(f"{job.label}: {said(job)}", flush=True)
+
+
+def cut(label: str) -> str:
+    """Shorten a name in its middle: the last settings are those that tell runs apart."""
+    return label if len(label) <= LABEL else f"{label[: LABEL // 3]}…{label[-(LABEL - LABEL // 3 - 1) :]}"
 
 
 def said(job: Job) -> str:

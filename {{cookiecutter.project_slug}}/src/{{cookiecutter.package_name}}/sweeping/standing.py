@@ -12,7 +12,7 @@ from ..repro.record import METRICS
 from . import notes
 from .judge import judge
 from .notes import AtNode, Note
-from .queue import NoAnswer, Queued, ask
+from .queue import NEVER, NoAnswer, Queued, ask
 
 REMOVED = "removed"  # finished, and deleted since: nobody asks for it
 
@@ -22,7 +22,7 @@ class Standing:
     """One row of `make status`.
 
     Attributes:
-        label: of the run.
+        label: all settings that were given.
         state: waiting, running, finished, failed, interrupted.
         what: why it waits, how far it is, what it reached, why it failed.
         job: its number in SLURM, if it has one.
@@ -49,7 +49,13 @@ def standings(logs: Path) -> tuple[list[Standing], str]:
             jobs = ask()
         except NoAnswer as answer:
             trouble = str(answer)
-    all_of_them = [standing(path, note, jobs.get(note.job), bool(trouble)) for path, note in found]
+    all_of_them = []
+    for path, note in found:
+        where = standing(path, note, jobs.get(note.job), bool(trouble))
+        if where.state == "failed" and note.state != "failed" and not alive(note):
+            note.state, note.reason = where.state, where.what  # SLURM will forget it, and no sweep is there to see it
+            notes.write(path, note)
+        all_of_them.append(where)
     return [each for each in all_of_them if each.state != REMOVED], trouble
 
 
@@ -73,10 +79,10 @@ def standing(path: Path, note: Note, queued: Queued | None, unknown: bool = Fals
         if note.cluster == "slurm" and note.job
         else elsewhere(note, node, lines)
     )
-    if node and node.starts > 1:
+    if node and node.starts > 1 and state != "failed":
         what += f" (start {node.starts} of the job)" if note.cluster == "slurm" else f" (start {node.starts})"
     directory = os.path.relpath(note.directory) if note.directory else ""
-    return Standing(note.label, state, what, note.job, directory)
+    return Standing(" ".join(note.words) or note.label, state, what, note.job, directory)
 
 
 def on_slurm(
@@ -94,6 +100,8 @@ def on_slurm(
             _, line = notes.progress(lines)
             return "running", f"on {queued.nodes}" + (f", {line}" if line else "")
         before = ", its state is saved" if node and node.state == "saved" else ""
+        if queued.reason in NEVER:
+            return "waiting", queued.said
         return "waiting", f"{queued.state.lower()} ({queued.reason}){before}"
     if verdict.again:
         return "interrupted", f"{verdict.reason}: the same make sweep submits it again"
