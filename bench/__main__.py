@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from .report import title, write_tables
 from .rows import Row
 
 HERE = Path(__file__).parent
-COMPARISONS = ("throughput", "guarantees", "start", "data", "runs", "verification", "processes")
+COMPARISONS = ("throughput", "guarantees", "start", "installation", "data", "runs", "verification", "processes")
 ROUNDS = 5
 
 
@@ -59,6 +60,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.comparisons if name not in COMPARISONS]:
         parser.error(f"there is no comparison {unknown[0]}: choose from {', '.join(COMPARISONS)}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
     with generated(arguments.project) as project:
         chosen = arguments.comparisons or COMPARISONS
         found = {name: measure(name, project, arguments.rounds) for name in chosen}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -33,12 +34,24 @@ class Project:
         Raises:
             RuntimeError: it failed.
         """
-        done = subprocess.run(
-            words, cwd=self.path, env=os.environ | variables, text=True, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        with subprocess.Popen(
+            words,
+            cwd=self.path,
+            env=os.environ | variables,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a group of its own, which ends as a whole
+        ) as process:
+            try:
+                out, err = process.communicate()
+            except BaseException:  # whoever stops us, stops it and all that it has started
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}:\n{out}{err}")
+        return out
 
     def seconds(self, *words: str, **variables: str) -> float:
         """Time a command, from its start to its end."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from .conftest import Compose
 from .project import UserError, command, module
 
-integrity, records, differences = module("verdicts.integrity"), module("repro.record"), module("verdicts.differences")
+integrity, records, distances = module("verdicts.integrity"), module("repro.record"), module("verdicts.distance")
 verdict = module("verdicts.verdict")
 
 
@@ -120,7 +120,7 @@ def test_distances_count_numbers_and_units_of_the_last_place(tmp_path: Path) -> 
     def distance(one: torch.Tensor, other: torch.Tensor) -> tuple[int, float, int]:
         save_file({"a": one, "b": torch.zeros(3)}, tmp_path / "one")
         save_file({"a": other, "b": torch.zeros(3)}, tmp_path / "other")
-        found = differences.distance(tmp_path / "one", tmp_path / "other")
+        found = distances.distance(tmp_path / "one", tmp_path / "other")
         assert found.total == len(one) + 3
         return found.numbers, found.largest, found.ulps
 

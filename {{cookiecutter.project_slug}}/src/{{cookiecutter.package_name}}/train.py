@@ -36,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         return run.metrics if run.finished else {}
     with run.lock():
         if run.finished:
-            from .verdicts.integrity import require_unedited  # here, because it loads NumPy
+            from .verdicts.integrity import require_unedited  # here, because a new training needs none of it
 
             require_unedited(run.directory)
             print("These inputs have been trained already; force=true trains once more, beside it.")

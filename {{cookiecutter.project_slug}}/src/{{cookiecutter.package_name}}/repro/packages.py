@@ -29,7 +29,8 @@ def versions() -> dict[str, str]:
     """List all packages that can be imported, and their versions; of one that is there twice, the first counts."""
     found: dict[str, str] = {}
     for each in distributions():
-        found.setdefault(each.name.lower().replace("_", "-"), each.version)
+        about = each.metadata  # read once: each.name and each.version would each parse it anew
+        found.setdefault(about["Name"].lower().replace("_", "-"), about["Version"])
     return dict(sorted(found.items()))
 
 
@@ -72,7 +73,8 @@ def outside(modules: Modules, root: Path, package: Path) -> dict[str, str]:
     Of a path outside of the project only the name is kept, as `.../name.py`: the rest would tell of this computer, and
     mean nothing on another.
     """
-    views = {name: Path(file) for name, file in modules.items() if is_view(Path(file), package)}
+    ours = {name: Path(file) for name, file in modules.items() if file.startswith(f"{package}{os.sep}")}
+    views = {name: path for name, path in ours.items() if is_view(path, package)}
     return {
         path.relative_to(root).as_posix() if path.is_relative_to(root) else f".../{path.name}": file_sha256(path)
         for name, path in sorted((_elsewhere(modules, package) | views).items())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..repro.traces import Divergence, first_divergence
 from . import differences
-from .differences import Difference, Distance
+from .differences import Difference
 from .rerun import Result
+
+if TYPE_CHECKING:
+    from .distance import Distance
 
 INCIDENTAL = (  # change no results
     "system.os",
@@ -76,13 +79,12 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     mine, theirs = one.outputs.get("predictions"), other.outputs.get("predictions")
     if mine and theirs and mine != theirs:
         metrics.append(("predictions", mine[:12], theirs[:12]))
-    both = tensors and one.weights.exists() and other.weights.exists()
-    return Comparison(
-        divergence,
-        [name for name, *_ in tensors],
-        metrics,
-        differences.distance(one.weights, other.weights) if both else None,
-    )
+    apart = None
+    if tensors and one.weights.exists() and other.weights.exists():
+        from .distance import distance  # here, because it loads NumPy
+
+        apart = distance(one.weights, other.weights)
+    return Comparison(divergence, [name for name, *_ in tensors], metrics, apart)
 
 
 @dataclass
