@@ -1,6 +1,6 @@
 """Trains in one way and prints samples a second: `throughput.py WAY [override ...]`, in the project's Python.
 
-The first epochs do not count, nor does the last. All ways share the network, its initial weights, the batch size, the
+The first epoch does not count, nor does the last. All ways share the network, its initial weights, the batch size, the
 loss, the fused optimiser and its schedule, and what `determinism` pins, threads included.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from handwritten_digits.config import compose, quote
 from handwritten_digits.repro import determinism
 
-WARM = 2  # epochs that do not count
+WARM = 1  # epochs that do not count
 way, *overrides = sys.argv[1:]
 folder = tempfile.TemporaryDirectory()
 cfg = compose([f"paths.models={quote(folder.name)}", "snapshot=false", *overrides])
