@@ -1,63 +1,50 @@
-"""What shards cost, and what several processes gain, as ratios within one run.
+"""Shards and processes: what they cost, and gain.
 
-`python bench/processes.py PROJECT` works in a generated project that has been set up. For each network two ways to
-train take turns, each time as a command of its own; what is compared is the time of a step, as the run's record has it.
+A step of a training without validation and trace, as the run's record has it: batches in four shards against whole
+ones, then the four in two processes against one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from turns import medians, ratio, take_turns
+from .project import Project
+from .rows import Row, take_turns
 
+WIDE = ("model.network.channels=[256,256]", "model.network.hidden=512")
 NETWORKS = {
-    "CNN, 0.04 M weights, batch 32": ("model=cnn", "data.module.batch_size=32"),
-    "CNN, 1.1 M weights, batch 32": ("model.network.channels=[256,256]", "model.network.hidden=512"),
-    "CNN, 1.1 M weights, batch 256": (
-        "model.network.channels=[256,256]",
-        "model.network.hidden=512",
-        "data.module.batch_size=256",
-    ),
+    "1.1 M weights, batch 32": ("data.module.batch_size=32", *WIDE),
+    "1.1 M weights, batch 256": ("data.module.batch_size=256", *WIDE),
 }
-ONE, SHARDS, TWO = "whole batches", "4 shards", "4 shards in 2 processes"
-WAYS = {ONE: (), SHARDS: ("determinism.shards=4",), TWO: ("determinism.shards=4", "trainer=ddp")}
-PAIRS = ((ONE, SHARDS), (SHARDS, TWO))
-# A hundred steps of training and nothing else
-TRAINING = ("trainer.max_epochs=10000", "+trainer.max_steps=100", "callbacks.trace=null", "snapshot=false")
-TRAINING += ("+trainer.check_val_every_n_epoch=10000", "callbacks.best=null")
+WHOLE, SHARDS, TWO = "whole batches", "4 shards", "4 shards in 2 processes"
+WAYS = {WHOLE: (), SHARDS: ("determinism.shards=4",), TWO: ("determinism.shards=4", "trainer=ddp")}
+STEPS = 50
+TRAINING = (
+    "trainer.max_epochs=10000",
+    f"+trainer.max_steps={STEPS}",
+    "+trainer.check_val_every_n_epoch=10000",
+    "snapshot=false",
+    "callbacks.trace=null",
+    "callbacks.best=null",
+)
 
 
-def milliseconds(project: Path, network: tuple[str, ...], way: str) -> float:
-    """Measure a step."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = [*network, *TRAINING, *WAYS[way], f'paths.models="{folder}"']
-        command = [".venv/bin/python", "-m", "handwritten_digits.train", *words]
-        subprocess.run(command, cwd=project, stdout=subprocess.DEVNULL, check=True)
-        (record,) = Path(folder).glob("*/record.json")
-        observed = json.loads(record.read_text())["observed"]
-        return float(1000 * observed["wall_seconds"] / observed["steps"])
+def rows(project: Project, rounds: int) -> Iterator[Row]:
+    """Compare at a small and a large batch."""
 
+    def milliseconds(network: str, way: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            words = (*NETWORKS[network], *TRAINING, *WAYS[way], f'paths.models="{folder}"')
+            project.run(project.interpreter, "-m", "handwritten_digits.train", *words)
+            (record,) = Path(folder).glob("*/record.json")
+            observed = json.loads(record.read_text())["observed"]
+            return float(1000 * observed["wall_seconds"] / observed["steps"])
 
-def main() -> None:
-    """Print a line for each network and pair."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("project", type=Path, help="a generated project that has been set up")
-    parser.add_argument("--rounds", type=int, default=5, help="how often the two take turns (5)")
-    arguments = parser.parse_args()
-    for name, network in NETWORKS.items():
-        for pair in PAIRS:
-            measure = partial(milliseconds, arguments.project.resolve(), network)
-            times = take_turns(measure, pair, arguments.rounds)
-            first, second = medians(times)
-            said = f"{pair[0]} {first:.1f} ms, {pair[1]} {second:.1f} ms: {ratio(times, digits=2)}"
-            print(f"{name:<32}{said}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for network in NETWORKS:
+        found = take_turns(partial(milliseconds, network), tuple(WAYS), rounds, warm=False)
+        for way, versus in ((SHARDS, WHOLE), (TWO, SHARDS)):
+            yield Row(f"{network}: {way}", "ms", found[way], versus, found[versus])
