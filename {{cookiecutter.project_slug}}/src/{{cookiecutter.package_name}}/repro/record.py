@@ -11,8 +11,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import fastjsonschema
+from fastjsonschema import JsonSchemaValueException
 
 from ..errors import UserError
 from .files import write_atomically
@@ -48,8 +53,6 @@ def read(directory: Path) -> Record:
     Raises:
         UserError: there is none, or it is none of this format.
     """
-    import jsonschema  # here, because it takes a fifth of a second
-
     path = directory / RECORD
     if not path.exists():
         raise UserError(f"{path} is missing: name the folder of a run; ls models/ lists them.")
@@ -61,13 +64,17 @@ def read(directory: Path) -> Record:
                 f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
                 " record names."
             )
-        jsonschema.validate(record, json.loads(SCHEMA.read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError, jsonschema.ValidationError) as error:
-        reason = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
+        _validator()(record, name_prefix="record")
+    except (json.JSONDecodeError, UnicodeDecodeError, JsonSchemaValueException) as error:
         raise UserError(
-            f"{path} is damaged ({reason}): restore it (git checkout -- {path}), or train again."
+            f"{path} is damaged ({error}): restore it (git checkout -- {path}), or train again."
         ) from error
     return dict(record)
+
+
+@cache
+def _validator() -> Callable[..., Record]:
+    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)  # type: ignore[no-any-return]
 
 
 def read_finished(directory: Path) -> Record:
