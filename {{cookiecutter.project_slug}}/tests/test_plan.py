@@ -31,14 +31,14 @@ def test_a_plan_knows_where_the_run_will_be(settings: Compose, trained: Path, wo
     assert not other.finished and other.id != planned.id
 
 
-def test_data_is_hashed_once_for_all_runs(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_hashed_once_for_all_runs(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Path] = []
 
-    def count(folder: Path) -> dict[str, str]:
-        hashed.append(folder)
-        return {}
+    def count(root: Path, package: Path, data: Path) -> dict[str, dict[str, str]]:
+        hashed.append(data)
+        return {"code": {}, "lock": {}, "data": {}}
 
-    monkeypatch.setattr(module("sweeping.plan"), "data_sha256", count)
+    monkeypatch.setattr(module("sweeping.plan"), "files", count)
     plan(combine(words(workspace, tmp_path, "seed=0,1,2")), [])
     assert hashed == [workspace / "data/processed"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def check_shards(cfg: DictConfig) -> None:
         raise UserError("trainer.sync_batchnorm adds up in an order that depends on the processes: leave it out.")
 
 
+@cache
 def known_settings() -> set[str]:
     """List the names that a configuration may have at its top: those of configs/train.yaml, and its groups."""
     train = OmegaConf.load(CONFIGS / "train.yaml")

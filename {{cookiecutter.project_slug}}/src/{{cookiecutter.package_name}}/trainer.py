@@ -22,7 +22,7 @@ from .errors import UserError
 from .progress import EVERY, FORM
 from .repro import determinism, ranks
 from .repro.best import BestWeights
-from .repro.compute import COMPUTE, Compute
+from .repro.compute import Compute
 from .repro.files import DISK_FULL
 from .repro.group import Environment, has_lost_a_peer
 from .repro.hardware import PortableOptimizer, SameHardware
@@ -33,6 +33,7 @@ from .repro.randomness import Reseed
 from .repro.record import HISTORY
 from .repro.resume import ExactResume, SealedCheckpointIO, histories
 from .repro.shards import Shards
+from .repro.spent import COMPUTE
 
 T = TypeVar("T", bound=pl.Callback)
 MEANT = (0, RESUME_LATER, ranks.PEER_LOST)  # exit statuses of a training that was not interrupted by a person

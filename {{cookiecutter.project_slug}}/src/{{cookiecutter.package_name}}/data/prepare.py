@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..config import check
 from ..errors import UserError
 from .images import SIDE
 from .prepared import settings
+
+BLOCK = 4096  # rows that are turned into numbers at a time: as text and as floats they take a hundred times the room
 
 
 def prepare(cfg: DictConfig) -> dict[str, Any]:
@@ -69,14 +72,20 @@ def read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     if not path.exists():
         raise UserError(f"{path} is missing: run `make data`.")
+    images, labels = [], []
     try:
         with gzip.open(path, "rt") as text:
-            table = np.loadtxt(text, delimiter=",").astype(np.int64)
+            while lines := list(islice(text, BLOCK)):
+                table = np.loadtxt(lines, delimiter=",", ndmin=2)
+                if table.shape[1] != SIDE * SIDE + 1:
+                    raise ValueError(f"it has {table.shape[1]} columns, not 65")
+                images.append(table[:, :-1].astype(np.uint8))
+                labels.append(table[:, -1].astype(np.int64))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a table ({error}): adapt read_table() in data/prepare.py.") from error
-    if table.ndim != 2 or table.shape[1] != SIDE * SIDE + 1:
-        raise UserError(f"{path} has the shape {table.shape}, not (N, 65): adapt read_table() in data/prepare.py.")
-    return table[:, :-1].astype(np.uint8).reshape(-1, SIDE, SIDE), table[:, -1]
+    if not images:
+        raise UserError(f"{path} is empty: adapt read_table() in data/prepare.py.")
+    return np.concatenate(images).reshape(-1, SIDE, SIDE), np.concatenate(labels)
 
 
 if __name__ == "__main__":

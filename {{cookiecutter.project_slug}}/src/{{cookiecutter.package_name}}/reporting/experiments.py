@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..repro.hashing import json_sha256
-from ..verdicts.differences import flat
 from .runs import FinishedRun
 
 SAME = ("code", "lock", "data", "outside")  # inputs that all seeds of an experiment share
@@ -54,16 +53,29 @@ def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
         runs: finished ones.
         main: id of the main run.
     """
-    groups: list[list[FinishedRun]] = []
+    seeds = {run.seed for run in runs}
+    alike: dict[str, list[list[FinishedRun]]] = {}  # groups that may be one another's, so that few are compared
     for run in sorted(runs, key=lambda each: (each.seed, len(each.id), each.id)):
+        groups = alike.setdefault(_key(run, seeds), [])
         fitting = next((each for each in groups if same_but_for_seed(each[0], run)), None)
         if fitting is None:
             groups.append([run])
         else:
             fitting.append(run)
-    experiments = [_experiment(each) for each in groups]
+    experiments = [_experiment(each) for groups in alike.values() for each in groups]
     _name(experiments)
     return sorted(experiments, key=lambda each: (main not in [run.id for run in each.runs + each.repeats], each.name))
+
+
+def _key(run: FinishedRun, seeds: set[int]) -> str:
+    """Hash what runs of one experiment certainly share: a value that is nobody's seed follows none."""
+    inputs = run.record["inputs"]
+    settled = {
+        key: float(value) if isinstance(value, int) else value  # 1, 1.0 and true are equal, and here they look it
+        for key, value in run.settings.items()
+        if value is not None and not (isinstance(value, int | float) and value in seeds)
+    }
+    return json_sha256([settled, *(inputs.get(key) or {} for key in SAME)])
 
 
 def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
@@ -76,7 +88,7 @@ def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
 
 def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
     """List the settings in which two runs differ, but for the seed and those that follow it: name and both values."""
-    mine, theirs = (flat(each.record["inputs"]["config"]) for each in (one, other))
+    mine, theirs = one.settings, other.settings
     return [
         (key, mine.get(key), theirs.get(key))
         for key in sorted(mine | theirs)
@@ -126,7 +138,7 @@ def _short(key: str) -> str:
 
 
 def _distinctions(alike: list[Experiment]) -> list[str]:
-    settings = [flat(each.first.record["inputs"]["config"]) for each in alike]
+    settings = [each.first.settings for each in alike]
     keys = sorted({key for each in settings for key in each})
     # what follows the seed does not tell experiments apart
     seeds = [each.first.seed for each in alike]

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..repro import compute
 from ..repro import record as records
+from ..repro import spent
 from ..repro.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..saved import MAIN
 from ..verdicts.appendix import verdicts_on
+from ..verdicts.differences import flat
 from ..verdicts.integrity import contradictions
 
 Curve = dict[int, float]  # value at each step
@@ -44,6 +45,11 @@ class FinishedRun:
     def seed(self) -> int:
         """The seed."""
         return int(self.record["inputs"]["config"]["seed"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that count, each by its dotted key."""
+        return flat(self.record["inputs"]["config"])
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -119,7 +125,7 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
             continue
         record = records.read(folder)
         if record["observed"]["status"] != "finished":
-            unfinished.append(UnfinishedRun(folder.name, compute.read(folder / compute.COMPUTE)))
+            unfinished.append(UnfinishedRun(folder.name, spent.read(folder / spent.COMPUTE)))
             continue
         wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record)]
         finished.setdefault(record["run"], FinishedRun(folder, record))

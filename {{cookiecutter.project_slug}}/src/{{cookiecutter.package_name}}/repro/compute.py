@@ -15,9 +15,9 @@ import torch
 
 from .ranks import is_first
 from .shards import Shards
+from .spent import read
 
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
-COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 SECONDS = 10.0  # between two notes: what a kill can hide
 SUMMED = ("wall_seconds", "cpu_seconds", "joules")
 
@@ -96,15 +96,6 @@ class Compute(pl.Callback):
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu = sum(each.ru_utime + each.ru_stime for each in usage)
         return {"wall_seconds": time.monotonic(), "cpu_seconds": cpu, "joules": energy()}
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read what a run that has not finished has spent; empty where nothing is noted."""
-    try:
-        noted = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {name: value for name, value in noted.items() if value is not None} if isinstance(noted, dict) else {}
 
 
 def energy() -> float:

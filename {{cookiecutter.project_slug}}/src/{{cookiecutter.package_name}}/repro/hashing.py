@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_sha256(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+def files_sha256(
+    folder: Path, paths: Iterable[Path], hash_file: Callable[[Path], str] = file_sha256
+) -> dict[str, str]:
     """Hash each file, named by its path relative to `folder`, with / on every system, sorted."""
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(paths)}
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
 
 
 def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:

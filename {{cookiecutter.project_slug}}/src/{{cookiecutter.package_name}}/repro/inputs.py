@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError
-from .hashing import files_sha256, json_sha256
+from .hashing import file_sha256, files_sha256, json_sha256
 from .ranks import shards
 from .redact import redact
+from .remembered import HASHES, remembered
 
 RUN_PATH = "<run>"
 HASHED = ("config", "code", "lock", "data")
@@ -59,24 +60,33 @@ def portable_config(cfg: DictConfig) -> DictConfig:
 
     Passwords in addresses are left out.
     """
+    return OmegaConf.create(_portable(cfg))
+
+
+def _portable(cfg: DictConfig) -> dict[str, Any]:
     copy = cfg.copy()
     OmegaConf.set_struct(copy, False)
     copy.paths.root = "."
     copy.paths.run = RUN_PATH
-    OmegaConf.resolve(copy)
-    return OmegaConf.create(redact(OmegaConf.to_container(copy)))
+    return dict(redact(OmegaConf.to_container(copy, resolve=True)))
 
 
 def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
     """Resolve the configuration, leave out NOT_INPUTS, and say how many shards there are."""
-    settings = portable_config(cfg)
+    return of_resolved(_portable(cfg))
+
+
+def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Do the same with a configuration that is resolved: plain values, changed in place."""
+    settings["determinism"]["shards"] = shards(settings)  # where it is not given, one for each process
     for key in NOT_INPUTS:
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(settings, parent) if parent else settings
-        if node is not None and name in node:
-            del node[name]
-    settings.determinism.shards = shards(cfg)  # where it is not given, one for each process
-    return dict(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+        *parents, name = key.split(".")
+        node: Any = settings
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(name, None)
+    return settings
 
 
 def lock_sha256(root: Path) -> dict[str, str]:
@@ -95,18 +105,12 @@ def code_sha256(package: Path) -> dict[str, str]:
     return files_sha256(package, (path for path in package.rglob("*.py") if not is_view(path, package)))
 
 
-def data_sha256(folder: Path) -> dict[str, str]:
+def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) -> dict[str, str]:
     """Hash every file that a run reads."""
-    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()))
+    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()), hash_file)
 
 
-def collect(
-    cfg: DictConfig,
-    root: Path,
-    package: Path,
-    data: Path,
-    hash_data: Callable[[Path], dict[str, str]] = data_sha256,
-) -> dict[str, Any]:
+def collect(cfg: DictConfig, root: Path, package: Path, data: Path) -> dict[str, Any]:
     """Collect the inputs of the run that `cfg` describes.
 
     Args:
@@ -114,17 +118,28 @@ def collect(
         root: the project's folder, which holds requirements/.
         package: the folder of the Python package.
         data: the folder of the files that the run reads.
-        hash_data: hashes them; another one, where the same folder is asked for many times.
 
     Returns:
-        `config`, the settings that count; `code`, `lock` and `data`, the sha256 of each file.
+        `config`, the settings that count, and the `files`.
     """
-    return {
-        "config": settings_that_count(cfg),
-        "code": code_sha256(package),
-        "lock": lock_sha256(root),
-        "data": hash_data(data),
-    }
+    return {"config": settings_that_count(cfg), **files(root, package, data)}
+
+
+def files(root: Path, package: Path, data: Path) -> dict[str, dict[str, str]]:
+    """Collect the inputs that are files, and so the same for all runs that begin now.
+
+    Data that has not changed since it was hashed last is not read again.
+
+    Args:
+        root: the project's folder, which holds requirements/.
+        package: the folder of the Python package.
+        data: the folder of the files that the run reads.
+
+    Returns:
+        `code`, `lock` and `data`, the sha256 of each file.
+    """
+    with remembered(root / HASHES) as hash_file:
+        return {"code": code_sha256(package), "lock": lock_sha256(root), "data": data_sha256(data, hash_file)}
 
 
 def inputs_id(inputs: dict[str, Any]) -> str:

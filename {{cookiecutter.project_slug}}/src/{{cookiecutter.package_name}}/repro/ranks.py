@@ -7,6 +7,7 @@ variables. The first one, of rank 0, writes everything; the others only compute.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +59,17 @@ def is_first() -> bool:
     return current().number == 0
 
 
-def wanted(cfg: DictConfig) -> int:
+def wanted(cfg: Mapping[Any, Any]) -> int:
     """Say how many processes the settings ask for: `trainer.devices` on each of `trainer.num_nodes`."""
-    devices: Any = OmegaConf.select(cfg, "trainer.devices")
+    trainer = cfg["trainer"]
+    devices: Any = trainer.get("devices")
     on_a_node = len(devices) if isinstance(devices, ListConfig | list) else int(devices or 1)
-    return on_a_node * int(OmegaConf.select(cfg, "trainer.num_nodes") or 1)
+    return on_a_node * int(trainer.get("num_nodes") or 1)
 
 
-def shards(cfg: DictConfig) -> int:
+def shards(cfg: Mapping[Any, Any]) -> int:
     """Say into how many shards each batch is split: `determinism.shards`, or else one for each process."""
-    return int(OmegaConf.select(cfg, "determinism.shards") or wanted(cfg))
+    return int(cfg["determinism"].get("shards") or wanted(cfg))
 
 
 def require_match(cfg: DictConfig) -> None:

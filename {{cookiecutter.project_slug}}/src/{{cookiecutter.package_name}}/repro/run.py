@@ -121,7 +121,20 @@ class Run:
                 (target / name).unlink(missing_ok=True)
 
 
-def find_run(models: Path, name: str, inputs: dict[str, Any], root: Path, fresh: bool = False) -> Run:
+def names_by_inputs(models: Path) -> dict[str, str]:
+    """List the directories of runs, each by the hash of its inputs; of several, the first by name."""
+    names = [path.name for path in models.glob("*-*")]
+    return {name.rpartition("-")[2]: name for name in sorted(names, reverse=True)}
+
+
+def find_run(
+    models: Path,
+    name: str,
+    inputs: dict[str, Any],
+    root: Path,
+    fresh: bool = False,
+    list_names: Callable[[Path], dict[str, str]] = names_by_inputs,
+) -> Run:
     """Find the directory that belongs to these inputs, whether it exists or not.
 
     Args:
@@ -130,11 +143,12 @@ def find_run(models: Path, name: str, inputs: dict[str, Any], root: Path, fresh:
         inputs: from `inputs.collect`.
         root: the project's folder.
         fresh: take a directory beside the finished ones: `...-2`, `...-3`.
+        list_names: lists the folder; another one, where it is asked for many times.
     """
     digits = inputs_id(inputs)
     run_id = f"{re.sub(r'[^A-Za-z0-9_=.,+-]', '_', name)}-{digits}"
     if not (models / run_id).exists():  # the same inputs under another readable name?
-        run_id = min((path.name for path in models.glob(f"*-{digits}")), default=run_id)
+        run_id = list_names(models).get(digits, run_id)
     run = Run(models / run_id, inputs)
     number = 2
     while run.finished and (fresh or run.outdated(root)):

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from ..config import PACKAGE, ROOT, check, get
 from ..data.prepared import require_prepared
 from ..errors import UserError
-from ..repro.inputs import collect, data_sha256, fingerprint, inputs_id
-from ..repro.run import find_run
-from .combinations import Combination, composed
+from ..repro.inputs import files, fingerprint, inputs_id, settings_that_count
+from ..repro.run import find_run, names_by_inputs
+from .combinations import Combination
+from .composing import composed_all
 from .training import Training, file_name, require_container
 
 
@@ -72,15 +73,15 @@ def plan(combinations: Sequence[Combination], of_cluster: Sequence[str]) -> list
     Raises:
         UserError: a setting is wrong, or data are missing.
     """
-    settings = [composed([*each.words, *of_cluster]) for each in combinations]
+    settings = composed_all([[*each.words, *of_cluster] for each in combinations])
     for cfg in settings:  # all of them, before data are read
         check(cfg)
         require_prepared(cfg)
-    hash_once = cache(data_sha256)
+    read_files, list_names = cache(files), cache(names_by_inputs)  # once, not for each run
     planned = []
     for each, cfg in zip(combinations, settings, strict=True):
-        inputs = collect(cfg, ROOT, PACKAGE, Path(cfg.paths.processed), hash_once)
-        run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, fresh=cfg.force)
+        inputs = {"config": settings_that_count(cfg), **read_files(ROOT, PACKAGE, Path(cfg.paths.processed))}
+        run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, ROOT, cfg.force, list_names)
         expected = fingerprint(inputs)
         planned.append(
             Plan(each.label, each.words, cfg, inputs_id(inputs), expected, ROOT / run.directory, run.finished)

@@ -14,12 +14,13 @@ from ..errors import UserError
 from ..repro import record as records
 from ..repro import traces, weights
 from ..repro.hashing import file_sha256
-from ..repro.inputs import inputs_id, settings_that_count
+from ..repro.inputs import inputs_id, of_resolved, settings_that_count
 from ..repro.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record
 from ..repro.source import PATCH
 from ..repro.traces import TRACE
 from .differences import differing, files
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OWN = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # the name of a run's own directory; copies have others, like main
 
 
@@ -65,6 +66,8 @@ def _config(run: Path, record: Record) -> list[str]:
     path = run / CONFIG
     if not path.exists():
         return [f"{CONFIG} is missing"]
+    if _plainly_the_same(path, record):
+        return []
     try:
         cfg = OmegaConf.load(path)
         assert isinstance(cfg, DictConfig)
@@ -75,6 +78,15 @@ def _config(run: Path, record: Record) -> list[str]:
         f"{CONFIG}: {key} is {theirs}, but the record says {mine}"
         for key, mine, theirs in differing(record["inputs"]["config"], here)
     ]
+
+
+def _plainly_the_same(path: Path, record: Record) -> bool:
+    """Whether config.yaml holds the recorded settings word for word, which a reader in C sees thirty times as fast."""
+    try:
+        here = yaml.load(path.read_bytes(), LOADER)
+        return bool(of_resolved(here) == record["inputs"]["config"])
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        return False  # then it is looked at more closely, and told what is wrong
 
 
 def _metrics(run: Path, record: Record) -> list[str]:
