@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,35 @@ def test_a_curve_over_decades_has_plain_numbers_at_its_axis(tmp_path: Path) -> N
     one = SimpleNamespace(name="cnn", runs=runs_of_two)
     drawing = module("reporting.figures").curves([one], "loss", tmp_path).svg
     assert b"<!-- 0.1 -->" in drawing and b"math" not in drawing
+
+
+def named(main: str | None, *settings: dict[str, Any], runs_of_first: int = 1) -> list[str]:
+    """Name experiments of one run each (but for the first), which have the same readable name."""
+    made = []
+    for number, each in enumerate(settings):
+        seed = each.get("seed", 0)
+        run = SimpleNamespace(id=f"cnn-seed={seed}-0000000{number}", seed=seed, settings=each, record={"inputs": {}})
+        made.append(SimpleNamespace(runs=[run] * (runs_of_first if number == 0 else 1), first=run, name=""))
+    module("reporting.names").name_all(list(made), main)
+    return [each.name for each in made]
+
+
+def test_names_say_what_differs_from_the_main_run() -> None:
+    usual = {"seed": 0, "lr": 0.1, "callbacks.best.monitor": "loss", "callbacks.best.mode": "min", "model.epochs": 9}
+    last = {"seed": 0, "lr": 0.1, "callbacks.best": None, "model.epochs": 9}
+    longer = usual | {"model.epochs": 8, "model.scheduler.T_max": 8}
+    assert named("cnn-seed=0-00000000", usual, last, longer) == [
+        "cnn",
+        "cnn callbacks.best=null",
+        "cnn epochs=8 T_max=8",
+    ]
+    assert named("cnn-seed=0-00000001", usual, last)[1] == "cnn"
+    assert named(None, usual, usual | {"lr": 0.2}, runs_of_first=2) == ["cnn", "cnn lr=0.2"]
+    assert named(None, usual | {"s": 0}, usual | {"seed": 1, "s": 1, "lr": 0.2}) == ["cnn", "cnn lr=0.2"]  # s follows
+    many = [usual | {name: name == end for name in "abcde"} for end in "xabcde"]
+    assert len(set(named(None, *many))) == len(many)  # no two share a name
+    short = module("reporting.figures").short
+    assert short("cnn") == "cnn" and short("cnn-with-a-name-of-many-words batch_size=16").endswith("batch_size=16")
 
 
 def test_latex_prints_what_is_meant() -> None:

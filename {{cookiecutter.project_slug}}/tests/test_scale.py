@@ -124,7 +124,9 @@ def test_groups_are_those_of_comparing_every_pair(trained: Path) -> None:
         record["run"] = f"run-seed={seed}-{epochs}-{rate}-{follows}"
         return runs.FinishedRun(trained, record)
 
-    every = [run(*each) for each in ((s, e, r, f) for s in range(4) for e in (2, 3) for r in (1.0, 0.1) for f in (0, 1))]
+    every = [
+        run(*each) for each in ((s, e, r, f) for s in range(4) for e in (2, 3) for r in (1.0, 0.1) for f in (0, 1))
+    ]
     found = experiments.group(every, None)
     assert sum(len(each.runs) + len(each.repeats) for each in found) == len(every)
     for each in found:

@@ -132,6 +132,25 @@ def test_a_trial_is_not_ended_before_what_it_has_come_to(searches: Searches, tmp
     assert control.look() and control.values == [9.0]
 
 
+def test_a_trial_is_in_the_table_before_it_is_trained(searches: Searches, tmp_path: Path) -> None:
+    """So `make report` takes none for a result, also while the search runs."""
+    study, reports, gathered = (
+        searches.study(tmp_path, "search.trials=2"),
+        tmp_path / "reports",
+        module("reporting.searches"),
+    )
+    seen = []
+
+    def announce() -> None:
+        module("searching.table").write_table(
+            reports, module("searching.results").results(study.search, study.trials())
+        )
+        seen.append((len(MadeUp.started), len(gathered.runs_of_searches(reports))))
+
+    module("searching.worker").Workers(study, 1, tmp_path / "logs", announce).run(lambda: None)
+    assert seen == [(0, 1), (1, 2)] and gathered.page_of(reports, "search") == "search.csv"
+
+
 def test_trials_of_another_folder_are_left_alone(searches: Searches, tmp_path: Path) -> None:
     study = searches.study(tmp_path)
     study.release(study.claim())

@@ -44,7 +44,13 @@ def test_every_combination_is_a_run() -> None:
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("sead=1,2", "did you mean 'seed'"), ("model=cnn,rnn", None), ("seed=interval(0,1)", "without steps"), ("x", "=")],
+    [
+        ("sead=1,2", "did you mean 'seed'"),
+        ("data.split={a:1}", r"\+data\.split\.<name>=<value>"),
+        ("model=cnn,rnn", None),
+        ("seed=interval(0,1)", "without steps"),
+        ("x", "="),
+    ],
 )
 def test_wrong_settings_are_refused(word: str, said: str | None) -> None:
     if said is None:  # it is found out by the check before the first training

@@ -144,6 +144,8 @@ def explain(error: Exception) -> str:
         return f"a file in configs/ is not YAML ({' '.join(text.split())}): mend that line."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
+        if key in settings_like(key):
+            return f"{key} is a group of settings: give each entry a name, +{key}.<name>=<value>."
         return f"there is no setting {key!r}{suggestion(key)}; to add one that an object takes, write +{key}=<value>."
     if match := re.search(r"Could not find '([^']+)'\n+Available options in '([^']+)':\n(.*?)\nConfig", text, re.S):
         option, group = match[1].rsplit("/", 1)[-1], match[2]
@@ -152,8 +154,8 @@ def explain(error: Exception) -> str:
     return f"{first.rstrip('.')}: see `--help` for what can be set."
 
 
-def suggestion(key: str) -> str:
-    """Find the settings that look most like a misspelt key, `model.optimiser.lr` for example."""
+def settings_like(key: str) -> list[str]:
+    """List the settings that one of this name could mean: also those of groups that only some commands choose."""
     names: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:
@@ -163,9 +165,16 @@ def suggestion(key: str) -> str:
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
                 walk(child, f"{prefix}{name!s}.")
 
-    where = CONFIGS / "cluster"  # whose options have settings of their own
-    for each in sorted(path.stem for path in where.glob("*.yaml")) if key.startswith("cluster.") else ["local"]:
-        walk(compose([f"cluster={each}"]), "")
+    group = key.partition(".")[0]
+    options = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")) if group in ("cluster", "search") else []
+    for words in [[f"{group}={option}"] for option in options] or [[]]:
+        walk(compose(words), "")
+    return names
+
+
+def suggestion(key: str) -> str:
+    """Find the settings that look most like a misspelt key, `model.optimiser.lr` for example."""
+    names = settings_like(key)
     close = (
         difflib.get_close_matches(key, names, n=1)
         or [name for name in names if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]

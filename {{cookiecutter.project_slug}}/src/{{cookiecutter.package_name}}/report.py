@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -19,7 +20,7 @@ from .config import CONFIGS, ROOT
 from .reporting.experiments import Experiment, data_sets, group
 from .reporting.notes import notes
 from .reporting.runs import FinishedRun, published, read_runs
-from .reporting.searches import candidates, runs_of_searches
+from .reporting.searches import candidates, page_of, runs_of_searches
 from .reporting.settings import check_metrics, find_baseline, read_settings
 
 
@@ -82,6 +83,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         experiments=experiments,
         several=any(len(each.runs) > 1 for each in experiments),
         tried=tried,
+        page_of=partial(page_of, folder),
         baseline=baseline,
         compared=comparisons(baseline, comparable, metrics),
         notes=[*notes(experiments, baseline), *([why_not] if why_not else [])],

@@ -35,6 +35,7 @@ def search(words: list[str], workers: int = 1) -> int:
     from .searching.screen import Screen
     from .searching.settings import read_search
     from .searching.study import Study
+    from .searching.table import write_table
     from .searching.told import conclusion, introduction
     from .searching.worker import Workers
 
@@ -45,7 +46,11 @@ def search(words: list[str], workers: int = 1) -> int:
     def found() -> Results:
         return results(settings, study.trials())
 
-    at_work = Workers(study, workers, root / LOGS)
+    def announce() -> None:
+        with study.turn():
+            write_table(root / "reports", found())
+
+    at_work = Workers(study, workers, root / LOGS, announce)
     print(introduction(found(), workers), flush=True)
     Screen(study, at_work).follow(at_work.run, lambda: GOES_ON)
     from .reporting.search import write_search  # here, because it loads matplotlib

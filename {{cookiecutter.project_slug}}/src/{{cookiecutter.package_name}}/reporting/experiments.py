@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..repro.hashing import json_sha256
+from .names import SAME, name_all
 from .runs import FinishedRun
-
-SAME = ("code", "lock", "data", "outside")  # inputs that all seeds of an experiment share
 
 
 @dataclass
@@ -63,7 +61,7 @@ def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
         else:
             fitting.append(run)
     experiments = [_experiment(each) for groups in alike.values() for each in groups]
-    _name(experiments)
+    name_all(experiments, main)
     return sorted(experiments, key=lambda each: (main not in [run.id for run in each.runs + each.repeats], each.name))
 
 
@@ -119,48 +117,3 @@ def _experiment(runs: list[FinishedRun]) -> Experiment:
         else:
             chosen[run.seed] = run
     return Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats)
-
-
-def _name(experiments: list[Experiment]) -> None:
-    """Name each by the readable part of its runs' ids, and by what else differs where that is not enough."""
-    for each in experiments:
-        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", each.first.id)
-        each.name = re.sub(rf"[-_,]?seed={each.first.seed}\b", "", readable) or readable
-    for name in {each.name for each in experiments}:
-        alike = [each for each in experiments if each.name == name]
-        if len(alike) > 1:
-            for each, difference in zip(alike, _distinctions(alike), strict=True):
-                each.name = f"{name} {difference}"
-
-
-def _short(key: str) -> str:
-    return key if key.startswith("determinism.") else key.rpartition(".")[2]
-
-
-def _distinctions(alike: list[Experiment]) -> list[str]:
-    settings = [each.first.settings for each in alike]
-    keys = sorted({key for each in settings for key in each})
-    # what follows the seed does not tell experiments apart
-    seeds = [each.first.seed for each in alike]
-    varied = [
-        key
-        for key in keys
-        if len({repr(each.get(key)) for each in settings}) > 1
-        and not all(each.get(key) == seed for each, seed in zip(settings, seeds, strict=True))
-    ]
-    # of settings that follow each other, the shortest says it
-    patterns = {tuple(repr(each.get(key)) for each in settings): key for key in sorted(varied, key=len, reverse=True)}
-    varied = sorted(patterns.values(), key=lambda key: (key.startswith("determinism."), key))
-    if chosen := [key for key in varied if not key.startswith("determinism.env")]:
-        varied = chosen  # the variables follow from the choice
-
-    def unique(count: int) -> bool:
-        return len({repr([each.get(key) for key in varied[:count]]) for each in settings}) == len(settings)
-
-    varied = varied[: next(filter(unique, range(3, len(varied))), len(varied))]
-    said = [[f"{_short(key)}={each.get(key)}" for key in varied] for each in settings]
-    for part in SAME:
-        hashes = [json_sha256(each.first.record["inputs"].get(part) or {})[:4] for each in alike]
-        if len(set(hashes)) > 1:
-            said = [[*words, f"{part}:{digits}"] for words, digits in zip(said, hashes, strict=True)]
-    return [" ".join(words) for words in said]

@@ -158,8 +158,8 @@ def course(experiment: Experiment, metric: str) -> dict[int, list[float]]:
 
 
 def short(name: str) -> str:
-    """Shorten a name for a legend."""
-    return name if len(name) <= 34 else f"{name[:33]}…"
+    """Shorten a name for a legend, in its middle: what sets it apart stands at its end."""
+    return name if len(name) <= 34 else f"{name[:12]}…{name[-21:]}"
 
 
 def _rows(axis: Any, rows: Sequence[tuple[str, Sequence[float], Estimate]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,15 @@ import optuna
 from omegaconf import OmegaConf
 
 from ..about import Project
-from ..repro.files import write_atomically
 from ..searching.memory import copied
 from ..searching.results import Results
+from ..searching.table import write_table
 from ..searching.told import experiment, reproducible
 from . import search_figures as figures
 from .page import write_page
 
 ENOUGH = 8  # finished trials from which on shares of the variation mean something
 FIGURES = 12  # settings at most that are drawn, the most important first
-
-
-def stem(name: str) -> str:
-    """Name the files of a search."""
-    return "search" if name == "search" else f"search-{name}"
 
 
 def write_search(root: Path, found: Results, project: Project) -> Path:
@@ -36,8 +29,9 @@ def write_search(root: Path, found: Results, project: Project) -> Path:
         found: all trials.
         project: for the heading.
     """
-    folder, name = root / "reports", stem(found.search.options.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = root / "reports"
+    table = write_table(folder, found)
+    name = table.stem
     drawings = folder / name
     shares = importances(found)
     order = sorted(found.search.space, key=lambda key: (-(shares or {}).get(key, 0.0), key))
@@ -48,7 +42,6 @@ def write_search(root: Path, found: Results, project: Project) -> Path:
     for path in [*drawings.glob("*.svg"), *drawings.glob("*.png")]:  # of an earlier page
         if path.stem not in there:
             path.unlink()
-    write_csv(folder / f"{name}.csv", found)
     best = found.best
     write_page(
         folder / f"{name}.html",
@@ -59,7 +52,7 @@ def write_search(root: Path, found: Results, project: Project) -> Path:
         options=found.search.options,
         best=best,
         kept=experiment(found, best) if best else "",
-        table=f"{name}.csv",
+        table=table.name,
         shares=shares,
         enough=ENOUGH,
         reproducible=reproducible(found),
@@ -86,19 +79,6 @@ def settings(found: Results) -> list[tuple[str, str]]:
     rows += [(key, _said(options[key])) for key in ("sampler", "pruner")]
     rows += [(name, _tried(each.distribution)) for name, each in found.search.space.items()]
     return [*rows, ("every training", " ".join(found.search.words) or "as configs/ has it")]
-
-
-def write_csv(path: Path, found: Results) -> None:
-    """Write one line for each trial, with exact numbers."""
-    names = list(found.search.space)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", found.search.options.metric, *names, "run", "weights", "reason"])
-    for trial in found.trials:
-        value = "" if trial.value is None else repr(trial.value)
-        tried = [trial.settings.get(name, "") for name in names]
-        writer.writerow([trial.number, trial.state, value, *tried, trial.run, trial.weights, trial.reason])
-    write_atomically(path, text.getvalue().encode())
 
 
 def _tried(distribution: Any) -> str:

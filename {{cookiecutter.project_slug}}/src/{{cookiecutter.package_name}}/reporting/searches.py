@@ -21,6 +21,11 @@ def runs_of_searches(reports: Path) -> dict[str, str]:
     return found
 
 
+def page_of(reports: Path, search: str) -> str:
+    """Name the page of a search, by the name of its files; its table, while there is no page."""
+    return f"{search}.html" if (reports / f"{search}.html").exists() else f"{search}.csv"
+
+
 def candidates(
     experiments: Sequence[Experiment], tried: dict[str, str], main: str | None, baseline: str | None
 ) -> list[Experiment]:

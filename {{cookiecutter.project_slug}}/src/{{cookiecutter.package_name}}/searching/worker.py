@@ -73,10 +73,11 @@ class Workers:
         study: that they work on.
         count: how many.
         logs: folder for what the trainings print.
+        announce: called before a trial is trained, so that nobody takes its run for a result.
     """
 
-    def __init__(self, study: Study, count: int, logs: Path) -> None:
-        self.study, self.count, self.logs = study, count, logs
+    def __init__(self, study: Study, count: int, logs: Path, announce: Callable[[], None] = lambda: None) -> None:
+        self.study, self.count, self.logs, self.announce = study, count, logs, announce
         self.jobs: dict[int, Job] = {}  # by the trial's number, those that have ended, too
         self.stopped = False
         self.error: BaseException | None = None
@@ -111,6 +112,7 @@ class Workers:
         try:
             while not self.stopped and (claim := self.study.claim()):
                 try:
+                    self.announce()
                     self._train(claim)
                 finally:
                     self.study.release(claim)
