@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.baking import bake
@@ -21,6 +22,7 @@ class Project:
     """A project with all answers at their defaults, set up, with its data, and trained."""
 
     path: Path
+    variables: Mapping[str, str] = field(default_factory=dict)  # of its commands' environment
 
     @property
     def interpreter(self) -> str:
@@ -33,8 +35,9 @@ class Project:
         Raises:
             RuntimeError: it failed.
         """
+        environment = {**os.environ, **self.variables, **variables}
         done = subprocess.run(
-            words, cwd=self.path, env=os.environ | variables, text=True, stdin=subprocess.DEVNULL, capture_output=True
+            words, cwd=self.path, env=environment, text=True, stdin=subprocess.DEVNULL, capture_output=True
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -50,6 +53,13 @@ class Project:
         """Run one of the scripts in inside/, and return the numbers in the last line that it prints."""
         printed = self.run(self.interpreter, str(INSIDE / script), *words, **variables)
         return [float(word) for word in printed.splitlines()[-1].split()]
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """Copy a project to a folder that does not exist yet, with the published run alone; packages are shared."""
+    shutil.copytree(project.path, folder, ignore=shutil.ignore_patterns(".venv", ".cache", "cnn-*"), symlinks=True)
+    (folder / ".venv").symlink_to(project.path / ".venv")
+    return Project(folder, {"PYTHONPATH": str(folder / "src")})
 
 
 @contextmanager

@@ -15,9 +15,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_sha256(
-    folder: Path, paths: Iterable[Path], hash_file: Callable[[Path], str] = file_sha256
-) -> dict[str, str]:
+def files_sha256(folder: Path, paths: Iterable[Path], hash_file: Callable[[Path], str] = file_sha256) -> dict[str, str]:
     """Hash each file, named by its path relative to `folder`, with / on every system, sorted."""
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
 
