@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.baking import bake
@@ -22,6 +23,7 @@ class Project:
     """A project with all answers at their defaults, set up, with its data, and trained."""
 
     path: Path
+    variables: Mapping[str, str] = field(default_factory=dict)  # of its commands' environment
 
     @property
     def interpreter(self) -> str:
@@ -37,7 +39,7 @@ class Project:
         with subprocess.Popen(
             words,
             cwd=self.path,
-            env=os.environ | variables,
+            env={**os.environ, **self.variables, **variables},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -63,6 +65,13 @@ class Project:
         """Run one of the scripts in inside/, and return the numbers in the last line that it prints."""
         printed = self.run(self.interpreter, str(INSIDE / script), *words, **variables)
         return [float(word) for word in printed.splitlines()[-1].split()]
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """Copy a project to a folder that does not exist yet, with the published run alone; packages are shared."""
+    shutil.copytree(project.path, folder, ignore=shutil.ignore_patterns(".venv", ".cache", "cnn-*"), symlinks=True)
+    (folder / ".venv").symlink_to(project.path / ".venv")
+    return Project(folder, {"PYTHONPATH": str(folder / "src")})
 
 
 @contextmanager

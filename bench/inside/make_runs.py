@@ -16,6 +16,8 @@ from handwritten_digits.config import PACKAGE, ROOT, compose  # noqa: E402
 from handwritten_digits.repro import record as records  # noqa: E402
 from handwritten_digits.repro.inputs import collect, inputs_id, settings_that_count  # noqa: E402
 from handwritten_digits.repro.run import Run  # noqa: E402
+from handwritten_digits.repro.source import PATCH  # noqa: E402
+from handwritten_digits.repro.traces import TRACE  # noqa: E402
 from handwritten_digits.repro.weights import RUN_KEY  # noqa: E402
 from handwritten_digits.sweeping.notes import LOGS, Note, write  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
@@ -36,8 +38,9 @@ for experiment in range(experiments):
         run = Run(ROOT / "models" / name, dict(inputs))
         cfg.paths.run = f"models/{name}"
         run.start(cfg, lambda: record["source"], began)
-        for file in ("trace.jsonl", records.HISTORY, records.PREDICTIONS):
-            shutil.copyfile(main / file, run.directory / file)
+        for file in (TRACE, PATCH, records.HISTORY, records.PREDICTIONS):
+            if (main / file).exists():
+                shutil.copyfile(main / file, run.directory / file)
         save_file(tensors, run.directory / records.WEIGHTS, metadata={RUN_KEY: name})
         noise = random.Random(name).gauss
         metrics = {key: value + noise(0, 0.002) for key, value in record["outputs"]["metrics"].items()}

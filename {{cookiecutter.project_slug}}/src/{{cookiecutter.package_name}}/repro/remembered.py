@@ -1,15 +1,14 @@
 """Hashes of files that are remembered, so that large data which has not changed is not read again at every start.
 
-A file is taken to be unchanged while all that the system notes of it is: device, number, size, and the times of its last
-change. The time of the change of these notes themselves (ctime) cannot be set back, so an edit that restores the
-file's date is seen. A file that has just changed is not remembered: it could change once more within the same tick of
-the clock. Verdicts do not look here; they read every byte.
+A file is taken to be unchanged while all that the system notes of it is: device, number, size, and the times of the
+last change of its content (mtime) and of these notes themselves (ctime). The latter cannot be set back, so an edit that
+restores the file's date is seen. A file that has just changed is not remembered: it could change once more within the
+same tick of the clock. Verdicts do not look here; they read every byte.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -50,7 +49,7 @@ def remembered(path: Path) -> Iterator[Callable[[Path], str]]:
     yield hash_file
     if known != before:
         with suppress(OSError):
-            _write(path, {name: each for name, each in known.items() if os.path.exists(name)})
+            _write(path, {name: each for name, each in known.items() if Path(name).exists()})
 
 
 def _notes(file: Path) -> Notes:
@@ -81,4 +80,4 @@ def _write(path: Path, known: Known) -> None:
     files = {name: list(each) for name, each in known.items()}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as new:
         json.dump({"sha256": json_sha256(files), "files": files}, new)
-    os.replace(new.name, path)
+    Path(new.name).replace(path)

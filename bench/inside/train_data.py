@@ -1,0 +1,56 @@
+"""Train for some steps, then validate and test; print samples a second, and two peaks of memory in bytes.
+
+The first peak is of memory that is the process's own, the second of all that it has touched: data that is read from a
+file in memory counts there too, though the system can take it back at any time.
+"""
+
+import re
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from handwritten_digits.config import compose
+from handwritten_digits.repro import determinism
+
+WARM, STEPS = 200, 800
+cfg = compose(["trainer.max_epochs=10000", f"+trainer.max_steps={STEPS}", "snapshot=false", "callbacks.best=null"])
+cfg.paths.models = tempfile.mkdtemp()
+determinism.before_torch(cfg.determinism)
+import pytorch_lightning as pl  # noqa: E402
+from handwritten_digits import train, trainer  # noqa: E402
+from handwritten_digits.repro.compute import peak_memory  # noqa: E402
+
+own = [0]
+
+
+def watch() -> None:
+    """Look at the memory a hundred times a second."""
+    while True:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        own[0] = max(own[0], 1024 * int(found[1]))
+        time.sleep(0.01)
+
+
+class Clock(pl.Callback):
+    """Notes the time after the first steps, and after the last."""
+
+    def on_train_batch_end(self, trainer, *arguments) -> None:
+        """Look at the clock."""
+        if trainer.global_step in (WARM, STEPS):
+            setattr(self, f"at_{trainer.global_step}", time.perf_counter())
+
+
+def build_trainer(cfg, directory, build=trainer.build_trainer):
+    """Build the project's own trainer, and give it a clock."""
+    built = build(cfg, directory)
+    built.callbacks.append(clock)
+    return built
+
+
+clock = Clock()
+trainer.build_trainer = build_trainer
+threading.Thread(target=watch, daemon=True).start()
+train.train(cfg)
+seconds = getattr(clock, f"at_{STEPS}") - getattr(clock, f"at_{WARM}")
+print((STEPS - WARM) * cfg.data.module.batch_size / seconds, own[0], peak_memory())
