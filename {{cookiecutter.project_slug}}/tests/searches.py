@@ -21,10 +21,21 @@ results = module("searching.results").results
 State = module("sweeping.jobs").State
 
 
+FOLDER = "paths.models="
+
+
 @cache
-def composed(words: tuple[str, ...]) -> Any:
-    """Compose each training once: it takes most of the time of a search whose trainings take none."""
+def _composed(words: tuple[str, ...]) -> Any:
     return module("sweeping.combinations").composed(words)
+
+
+def composed(words: Sequence[str]) -> Any:
+    """Compose each training once, wherever it is: this takes most of the time of a search whose trainings take none."""
+    cfg = _composed(tuple(word for word in words if not word.startswith(FOLDER))).copy()
+    for word in words:
+        if word.startswith(FOLDER):
+            cfg.paths.models = word.removeprefix(FOLDER).strip("'")
+    return cfg
 
 
 class MadeUp:
@@ -92,7 +103,7 @@ class Searches:
         monkeypatch.setattr(worker, "Job", MadeUp)
         monkeypatch.setattr(worker, "LOOK", 0.005)
         for name in ("searching.settings", "searching.study"):
-            monkeypatch.setattr(module(name), "composed", lambda words: composed(tuple(words)).copy())
+            monkeypatch.setattr(module(name), "composed", composed)
         self.pretend()
 
     def pretend(self, pause: float = 0.0, fails: Callable[[Any], bool] = lambda cfg: False) -> None:
@@ -103,7 +114,7 @@ class Searches:
 
     def words(self, models: Path, *words: str) -> list[str]:
         """Make the words of a search in a folder."""
-        places = [f"paths.root='{self.workspace}'", f"paths.models='{models}'", "trainer.max_epochs=6"]
+        places = [f"paths.root='{self.workspace}'", f"{FOLDER}'{models}'", "trainer.max_epochs=6"]
         return [*places, "snapshot=false", "search.trials=8", *words]
 
     def study(self, models: Path, *words: str) -> Any:
