@@ -1,6 +1,6 @@
 """Installation: `make setup` of a new project from empty caches, with uv and with pip.
 
-The package indexes and the way to them decide as much as the installers do. Of the latter, each is asked twice at most,
+The package indexes and the way to them decide as much as the installers do. Of the latter, each is asked once,
 for it takes minutes: all packages are fetched and unpacked each time. That uv itself has to be fetched, where it is not
 installed, is counted; generating the project is not.
 """
@@ -16,7 +16,7 @@ from tests.baking import bake
 from .project import Project
 from .rows import Row, take_turns
 
-MOST_ROUNDS = 2
+ROUNDS = 1
 
 
 def seconds(installer: str) -> float:
@@ -29,5 +29,5 @@ def seconds(installer: str) -> float:
 
 def rows(project: Project, rounds: int) -> Iterator[Row]:
     """Measure both installers; nothing is installed into the project that is given."""
-    times = take_turns(seconds, ("uv", "pip"), min(rounds, MOST_ROUNDS), warm=False)
+    times = take_turns(seconds, ("uv", "pip"), ROUNDS, warm=False)
     yield Row("make setup INSTALLER=uv", "s", times["uv"], "INSTALLER=pip", times["pip"])

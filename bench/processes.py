@@ -17,7 +17,6 @@ from .rows import Row, take_turns
 
 WIDE = ("model.network.channels=[256,256]", "model.network.hidden=512")
 NETWORKS = {
-    "1.1 M weights, batch 32": ("data.module.batch_size=32", *WIDE),
     "1.1 M weights, batch 256": ("data.module.batch_size=256", *WIDE),
 }
 WHOLE, SHARDS, TWO = "whole batches", "4 shards", "4 shards in 2 processes"
@@ -34,7 +33,7 @@ TRAINING = (
 
 
 def rows(project: Project, rounds: int) -> Iterator[Row]:
-    """Compare at a small and a large batch."""
+    """Compare."""
 
     def milliseconds(network: str, way: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
