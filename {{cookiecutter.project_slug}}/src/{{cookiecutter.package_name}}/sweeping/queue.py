@@ -21,7 +21,7 @@ ENDED = {
 
 
 # Why a job waits that will never begin
-NEVER = {"PartitionConfig", "BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed"}
+NEVER = {"PartitionConfig", "BadConstraints", "PartitionTimeLimit"}
 
 
 class NoAnswer(Exception):
