@@ -35,9 +35,9 @@ def test_a_damaged_or_foreign_record_is_refused(trained: Path, tmp_path: Path) -
     for spoilt, word in (
         (None, "missing"),
         ("{", "damaged"),
-        ("[]", "record must be object"),
+        ("[]", "must be object"),
         (json.dumps(whole | {"format": 2}), "has the format 2"),
-        (json.dumps({key: value for key, value in whole.items() if key != "outputs"}), r"must contain \['outputs'\] prop"),
+        (json.dumps({key: value for key, value in whole.items() if key != "outputs"}), r"must contain \['outputs'\]"),
         (json.dumps(whole | {"observed": {"status": "running", "started": "now"}}), "has not finished"),
     ):
         if spoilt is not None:
