@@ -31,7 +31,7 @@ inputs = collect(cfg, ROOT, PACKAGE, Path(cfg.paths.processed)) | {"origin": rec
 began = record["observed"]["started"]
 log = "".join(f"epoch {epoch}/40\n" for epoch in range(40))
 for experiment in range(experiments):
-    cfg.model.optimizer.lr = rate = 0.001 * (experiment + 1)
+    cfg.model.optimizer.lr = rate = (experiment + 1) / 1000
     for cfg.seed in range(seeds):
         inputs["config"] = settings_that_count(cfg)
         name = f"cnn-lr={rate:g}-seed={cfg.seed}-{inputs_id(inputs)}"

@@ -13,7 +13,7 @@ from handwritten_digits.sweeping.plan import plan
 what, experiments, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 os.chdir(ROOT)
 models = ROOT / "models"
-rates = ",".join(f"{0.001 * (each + 1):g}" for each in range(experiments))
+rates = ",".join(f"{(each + 1) / 1000:g}" for each in range(experiments))
 words = [f"model.optimizer.lr={rates}", f"seed=range(0,{runs // experiments})"]
 begin = time.perf_counter()
 if what == "records":
