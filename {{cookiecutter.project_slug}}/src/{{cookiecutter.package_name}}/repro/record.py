@@ -66,9 +66,7 @@ def read(directory: Path) -> Record:
             )
         _validator()(record, name_prefix="record")
     except (json.JSONDecodeError, UnicodeDecodeError, JsonSchemaValueException) as error:
-        raise UserError(
-            f"{path} is damaged ({error}): restore it (git checkout -- {path}), or train again."
-        ) from error
+        raise UserError(f"{path} is damaged ({error}): restore it (git checkout -- {path}), or train again.") from error
     return dict(record)
 
 
