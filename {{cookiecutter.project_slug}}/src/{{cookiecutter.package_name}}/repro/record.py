@@ -72,7 +72,7 @@ def read(directory: Path) -> Record:
 
 @cache
 def _validator() -> Callable[..., Record]:
-    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)  # type: ignore[no-any-return]
+    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)
 
 
 def read_finished(directory: Path) -> Record:
