@@ -9,13 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.baking import bake
 
 INSIDE = Path(__file__).parent / "inside"  # what runs in the project's own Python
+GRACE = 10  # seconds for what was stopped to clean up
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Project:
             try:
                 out, err = process.communicate()
             except BaseException:  # whoever stops us, stops it and all that it has started
-                os.killpg(process.pid, signal.SIGKILL)
+                for number in (signal.SIGTERM, signal.SIGKILL):
+                    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                        os.killpg(process.pid, number)
+                        process.wait(GRACE)
                 raise
         if process.returncode:
             raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}:\n{out}{err}")
