@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from bench.__main__ import COMPARISONS
 from bench.report import BEGIN, END, title, write_tables
 from bench.rows import Row, number, spread, take_turns
-
-from .baking import TEMPLATE
 
 SLOWER = Row("a step", "ms", [2.0, 3.0, 9.0], "plain", [1.0, 2.0, 3.0], most=1.5)
 
@@ -64,14 +60,3 @@ def test_tables_take_the_place_of_the_former_ones(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n") and "former" not in text
     assert text.count("| a step | plain: 2 ms | 3 (2 to 9) ms | 2 (1.5 to 3) | ≤ 1.5 | no |") == 1
     assert text.count(f"### {title('throughput')}\n") == 1
-
-
-def test_the_page_is_that_of_the_results() -> None:
-    """What docs/performance.md says was measured by one call of `make bench`."""
-    results = json.loads((TEMPLATE / "bench/results.json").read_text())
-    assert set(results["rows"]) == set(COMPARISONS)
-    names = ("name", "unit", "values", "versus", "reference", "least", "most")
-    rows = [Row(**{name: each[name] for name in names}) for found in results["rows"].values() for each in found]
-    page = (TEMPLATE / "docs/performance.md").read_text()
-    assert len(rows) > 20 and all(f"| {' | '.join(row.cells())} |" in page for row in rows)
-    assert {len(row.values) for row in rows if row.met is not None} == {results["machine"]["rounds"]} >= {5}

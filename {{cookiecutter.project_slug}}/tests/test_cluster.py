@@ -121,7 +121,7 @@ def test_a_job_is_submitted_once_and_again_after_preemption(workspace: Path, tmp
     cluster.end("1", "PREEMPTED")
     thread.join(PLENTY)
     assert job.state is State.FINISHED, job.reason
-    assert [each["state"] for each in cluster.jobs().values()] == ["PREEMPTED", "COMPLETED"]
+    until(lambda: [each["state"] for each in cluster.jobs().values()] == ["PREEMPTED", "COMPLETED"])
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("models/*/record.json"))
     assert record["observed"]["starts"] == 2 and job.results
     assert not (cluster.folder / "requeued.json").exists()  # SLURM had ended it: it did not queue itself again
@@ -143,6 +143,9 @@ def test_what_fails_is_named_and_not_submitted_again(workspace: Path, tmp_path: 
     job.run(lambda: False)
     assert job.state is State.FAILED and "no deterministic implementation" in job.reason
     assert len(cluster.jobs()) == 1
+    until(lambda: cluster.jobs()["1"]["state"] == "FAILED")
+    cluster.change("1", state="RUNNING")  # if SLURM has yet to notice its end, it is not followed once more
+    job.place.of.queue.asked = float("-inf")
     job.place.cfg.cluster.partition = "nowhere"
     with pytest.raises(UserError, match=r"SLURM refuses the job \(Batch job submission failed: Invalid partition"):
         job.run(lambda: False)

@@ -65,6 +65,9 @@ class Slurm:
             if self.left.is_set():
                 return False
             known = self.of.queue.waiting(job_name(job.training))
+            ended = known and judge(known.job, known, notes.read_at_node(job.training.at_node))
+            if ended and ended.status:  # it failed a moment ago, which SLURM has yet to notice
+                known = None
             self.number = known.job if known else submit(self.cfg, job.training)
             job.note.job, job.note.step = self.number, newest_step(job.training.directory)
             job.remember()
