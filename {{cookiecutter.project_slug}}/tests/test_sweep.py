@@ -47,6 +47,7 @@ def test_every_combination_is_a_run() -> None:
     [
         ("sead=1,2", "did you mean 'seed'"),
         ("data.split={a:1}", r"\+data\.split\.<name>=<value>"),
+        ("cluster.partition=x", "no setting of the cluster that is"),
         ("model=cnn,rnn", None),
         ("seed=interval(0,1)", "without steps"),
         ("x", "="),

@@ -144,9 +144,14 @@ def explain(error: Exception) -> str:
         return f"a file in configs/ is not YAML ({' '.join(text.split())}): mend that line."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
-        if key in settings_like(key):
+        known = settings_like(key)
+        if known.get(key):
             return f"{key} is a group of settings: give each entry a name, +{key}.<name>=<value>."
-        return f"there is no setting {key!r}{suggestion(key)}; to add one that an object takes, write +{key}=<value>."
+        if key in known:
+            group = key.partition(".")[0]
+            return f"{key} is no setting of the {group} that is chosen: choose one that has it by {group}=<name>."
+        hint = suggestion(key, list(known))
+        return f"there is no setting {key!r}{hint}; to add one that an object takes, write +{key}=<value>."
     if match := re.search(r"Could not find '([^']+)'\n+Available options in '([^']+)':\n(.*?)\nConfig", text, re.S):
         option, group = match[1].rsplit("/", 1)[-1], match[2]
         return f"{group}={option}: there is no such option; choose from {', '.join(match[3].split())}."
@@ -154,14 +159,14 @@ def explain(error: Exception) -> str:
     return f"{first.rstrip('.')}: see `--help` for what can be set."
 
 
-def settings_like(key: str) -> list[str]:
-    """List the settings that one of this name could mean: also those of groups that only some commands choose."""
-    names: list[str] = []
+def settings_like(key: str) -> dict[str, bool]:
+    """List the settings that one of this name could mean, also those of options that are not chosen: is it a group?"""
+    names: dict[str, bool] = {}
 
     def walk(node: DictConfig, prefix: str) -> None:
         for name in node:
-            names.append(f"{prefix}{name!s}")
             child = node._get_node(name)
+            names[f"{prefix}{name!s}"] = isinstance(child, DictConfig)
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
                 walk(child, f"{prefix}{name!s}.")
 
@@ -172,9 +177,8 @@ def settings_like(key: str) -> list[str]:
     return names
 
 
-def suggestion(key: str) -> str:
-    """Find the settings that look most like a misspelt key, `model.optimiser.lr` for example."""
-    names = settings_like(key)
+def suggestion(key: str, names: list[str]) -> str:
+    """Find the setting among `names` that looks most like a misspelt key, `model.optimiser.lr` for example."""
     close = (
         difflib.get_close_matches(key, names, n=1)
         or [name for name in names if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
