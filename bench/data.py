@@ -4,7 +4,7 @@ The data is made larger by moving its images, fetched from a file with its sha25
 the project's own commands in copies of it. Imports are not counted. Throughput is that of training alone, the ends of
 epochs included, of which small data has more; memory is that of all of it, with validation and test. Memory is the
 process's own: pages of the data that are read from a file in memory are the system's, which takes them back where it
-needs them. Preparing holds all images, as bytes, in one simple function: its memory grows with them.
+needs them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rows(project: Project, rounds: int) -> Iterator[Row]:
             yield Row(f"{name}, for each 1x of 100x", "s", hundred, "10x", ten, most=1.1)
         for size in ("10x", "100x"):
             memory, base = of(prepared, size, 2, 1e6), of(prepared, "1x", 2, 1e6)
-            yield Row(f"prepare, peak memory, {size}", "MB", memory, "1x", base, most=1.1)
+            yield Row(f"prepare, peak memory of its own, {size}", "MB", memory, "1x", base, most=1.1)
 
         take_turns(train, list(SIZES), rounds, warm=False)  # each begins with steps that do not count
         for size in ("10x", "100x"):

@@ -15,7 +15,8 @@ from handwritten_digits.repro.hashing import file_sha256
 
 (times,) = map(int, sys.argv[1:])
 random = np.random.default_rng(0)
-images, labels = (np.repeat(each, times, axis=0) for each in read_table(ROOT / "data/raw/digits.csv.gz"))
+blocks = read_table(ROOT / "data/raw/digits.csv.gz")
+images, labels = (np.repeat(np.concatenate(each), times, axis=0) for each in zip(*blocks, strict=True))
 moves = random.integers(-1, 2, (len(images), 2))
 for down in (-1, 0, 1):
     for right in (-1, 0, 1):

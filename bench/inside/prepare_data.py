@@ -1,10 +1,10 @@
 """Fetch and prepare once more, imports not counted; print the seconds of both, and the peak of memory in bytes."""
 
-import resource
 import shutil
 import time
 from pathlib import Path
 
+import memory
 import sklearn.model_selection  # noqa: F401
 from handwritten_digits.config import compose
 from handwritten_digits.data.fetch import fetch
@@ -18,4 +18,4 @@ begin = time.perf_counter()
 fetch(cfg)
 middle = time.perf_counter()
 prepare(cfg)
-print(middle - begin, time.perf_counter() - middle, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(middle - begin, time.perf_counter() - middle, memory.own)

@@ -4,12 +4,10 @@ The first peak is of memory that is the process's own, the second of all that it
 file in memory counts there too, though the system can take it back at any time.
 """
 
-import re
 import tempfile
-import threading
 import time
-from pathlib import Path
 
+import memory
 from handwritten_digits.config import compose
 from handwritten_digits.repro import determinism
 
@@ -20,16 +18,6 @@ determinism.before_torch(cfg.determinism)
 import pytorch_lightning as pl  # noqa: E402
 from handwritten_digits import train, trainer  # noqa: E402
 from handwritten_digits.repro.compute import peak_memory  # noqa: E402
-
-own = [0]
-
-
-def watch() -> None:
-    """Look at the memory a hundred times a second."""
-    while True:
-        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        own[0] = max(own[0], 1024 * int(found[1]))
-        time.sleep(0.01)
 
 
 class Clock(pl.Callback):
@@ -50,7 +38,6 @@ def build_trainer(cfg, directory, build=trainer.build_trainer):
 
 clock = Clock()
 trainer.build_trainer = build_trainer
-threading.Thread(target=watch, daemon=True).start()
 train.train(cfg)
 seconds = getattr(clock, f"at_{STEPS}") - getattr(clock, f"at_{WARM}")
-print((STEPS - WARM) * cfg.data.module.batch_size / seconds, own[0], peak_memory())
+print((STEPS - WARM) * cfg.data.module.batch_size / seconds, memory.own, peak_memory())

@@ -24,8 +24,11 @@ def test_raw_files_are_read_only(workspace: Path) -> None:
         assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
 
 
-def test_prepare_writes_the_same_bytes_again(workspace: Path, tmp_path: Path) -> None:
+def test_prepare_writes_the_same_bytes_again_in_blocks_of_any_size(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = compose([f'paths.root="{workspace}"', f'paths.processed="{tmp_path}"'])
+    monkeypatch.setattr(module("data.prepare"), "BLOCK", 100)
     module("data.prepare").prepare(cfg)
     assert digests(tmp_path) == digests(workspace / "data/processed")
     cfg.data.split.seed = 1  # negative control
@@ -140,4 +143,4 @@ def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     path.write_bytes(b"not gzip")
     with pytest.raises(UserError, match="is not a table"):
-        module("data.prepare").read_table(path)
+        list(module("data.prepare").read_table(path))

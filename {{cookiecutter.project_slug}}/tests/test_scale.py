@@ -1,16 +1,19 @@
-"""What is done once and not again: hashing data that has not changed, composing settings, comparing runs."""
+"""What is done once and not again: hashing unchanged data, composing settings, comparing runs, asking for memory."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from .project import compose, module
+from .project import NAME, compose, module
 
 remembering = module("repro.remembered")
 file_sha256 = module("repro.hashing").file_sha256
@@ -132,3 +135,21 @@ def test_groups_are_those_of_comparing_every_pair(trained: Path) -> None:
         for other in found:
             same = experiments.same_but_for_seed(each.first, other.first)
             assert same == (each is other)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such switch")
+@pytest.mark.parametrize("kept", [True, False])  # the latter is the negative control
+def test_memory_that_is_freed_is_kept_for_the_next_step(kept: bool) -> None:
+    code = f"""
+import torch
+from pathlib import Path
+from {NAME}.allocator import keep_freed_memory
+assert not {kept} or keep_freed_memory()
+pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])  # that are in memory
+before = pages()
+tensors = [torch.ones(7 * 2**20) for _ in range(4)]  # 28 MiB each
+del tensors
+print(pages() - before)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert (int(printed) * os.sysconf("SC_PAGE_SIZE") > 56 * 2**20) == kept

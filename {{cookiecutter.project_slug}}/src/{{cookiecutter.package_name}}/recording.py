@@ -38,7 +38,8 @@ def finish_record(
     run: Run, trainer: pl.Trainer, metrics: dict[str, float], digests: tuple[str, dict[str, str]]
 ) -> None:
     """Add the environment, the cost and the outputs."""
-    outside = packages.outside(packages.loaded(), ROOT, PACKAGE)
+    modules = packages.loaded()
+    outside = packages.outside(modules, ROOT, PACKAGE)
     if outside:
         names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
         print(
@@ -59,7 +60,7 @@ def finish_record(
         metrics,
         record.outputs(run.directory, tensors, weights, metrics),
         inputs={"outside": outside},
-        environment=environment.describe(PACKAGE),
+        environment=environment.describe(PACKAGE, modules),
         observed=observed,
     )
     compute.path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from .allocator import keep_freed_memory
 from .build import build, build_all
 from .errors import UserError
 from .progress import EVERY, FORM
@@ -128,6 +129,7 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
     Raises:
         UserError: the disk is full, or an operation cannot be deterministic.
     """
+    keep_freed_memory()
     resume = callbacks_of(trainer, ExactResume)
 
     def next_start() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ from ..errors import UserError
 from .images import SIDE
 from .prepared import settings
 
-BLOCK = 4096  # rows that are turned into numbers at a time: as text and as floats they take a hundred times the room
+BLOCK = 1024  # rows that are worked on at a time, so that memory does not grow with the images
+Rows = dict[str, np.ndarray]  # of each split: which rows of the table, in rising order
 
 
 def prepare(cfg: DictConfig) -> dict[str, Any]:
     """Write `{train,val,test}_{images,labels}.npy` and `dataset.json` to `cfg.paths.processed`.
 
-    The split is stratified by label and a function of `cfg.data.split` alone, so every run writes the same bytes.
+    The split is a function of the labels and of `cfg.data.split` alone, so every run writes the same bytes. It is known
+    when all labels are: until then the images wait in a file.
 
     Returns:
         What `dataset.json` holds: the settings, the number of samples and the raw rows of each split.
@@ -31,26 +35,21 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: the raw file is missing or is not the expected table, or the fractions leave no training data.
     """
-    from sklearn.model_selection import train_test_split
-
     check(cfg)
-    images, labels = read_table(Path(cfg.paths.raw) / cfg.data.files[0].name)
-    split = cfg.data.split
-    if split.val + split.test >= 1:
-        raise UserError(f"data.split.val={split.val} and test={split.test} leave no training data: lower one of them.")
-    rest, test = train_test_split(
-        np.arange(len(labels)), test_size=split.test, stratify=labels, random_state=split.seed
-    )
-    train, val = train_test_split(
-        rest, test_size=split.val / (1 - split.test), stratify=labels[rest], random_state=split.seed
-    )
-    rows = {name: np.sort(index) for name, index in (("train", train), ("val", val), ("test", test))}
-
     processed = Path(cfg.paths.processed)
     processed.mkdir(parents=True, exist_ok=True)
-    for name, index in rows.items():
-        np.save(processed / f"{name}_images.npy", images[index])
-        np.save(processed / f"{name}_labels.npy", labels[index])
+    with tempfile.TemporaryFile(dir=processed) as waiting:
+        found = []
+        for images, labels in read_table(Path(cfg.paths.raw) / cfg.data.files[0].name):
+            waiting.write(images.tobytes())
+            found.append(labels)
+        waiting.flush()
+        labels = np.concatenate(found)
+        rows = split_rows(labels, cfg.data.split)
+        images = np.memmap(waiting, np.uint8, "r", shape=(len(labels), SIDE, SIDE))
+        for name, index in rows.items():
+            copy_rows(images, index, processed / f"{name}_images.npy")
+            np.save(processed / f"{name}_labels.npy", labels[index])
     dataset = {
         **settings(cfg),
         "samples": {name: len(index) for name, index in rows.items()},
@@ -61,10 +60,40 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     return dataset
 
 
-def read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the published table.
+def split_rows(labels: np.ndarray, split: DictConfig) -> Rows:
+    """Divide rows at random, with the same share of each label everywhere.
 
-    Returns:
+    Args:
+        labels: int64, shape (N,).
+        split: the share of `val` and of `test`, and the `seed`.
+
+    Raises:
+        UserError: the shares leave no training data.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if split.val + split.test >= 1:
+        raise UserError(f"data.split.val={split.val} and test={split.test} leave no training data: lower one of them.")
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=split.test, stratify=labels, random_state=split.seed
+    )
+    train, val = train_test_split(
+        rest, test_size=split.val / (1 - split.test), stratify=labels[rest], random_state=split.seed
+    )
+    return {name: np.sort(index) for name, index in (("train", train), ("val", val), ("test", test))}
+
+
+def copy_rows(images: np.ndarray, rows: np.ndarray, path: Path) -> None:
+    """Write some of the images, of any shape (N, ...), to a file as `np.save` does."""
+    copy = np.lib.format.open_memmap(path, "w+", images.dtype, (len(rows), *images.shape[1:]))
+    for first in range(0, len(rows), BLOCK):
+        copy[first : first + BLOCK] = images[rows[first : first + BLOCK]]
+
+
+def read_table(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read the published table, some rows at a time.
+
+    Yields:
         images: uint8, shape (N, 8, 8), 0 (paper) to 16 (ink); labels: int64, shape (N,), 0 to 9.
 
     Raises:
@@ -72,20 +101,19 @@ def read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     if not path.exists():
         raise UserError(f"{path} is missing: run `make data`.")
-    images, labels = [], []
+    empty = True
     try:
         with gzip.open(path, "rt") as text:
             while lines := list(islice(text, BLOCK)):
                 table = np.loadtxt(lines, delimiter=",", ndmin=2)
                 if table.shape[1] != SIDE * SIDE + 1:
                     raise ValueError(f"it has {table.shape[1]} columns, not 65")
-                images.append(table[:, :-1].astype(np.uint8))
-                labels.append(table[:, -1].astype(np.int64))
+                empty = False
+                yield table[:, :-1].astype(np.uint8).reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a table ({error}): adapt read_table() in data/prepare.py.") from error
-    if not images:
+    if empty:
         raise UserError(f"{path} is empty: adapt read_table() in data/prepare.py.")
-    return np.concatenate(images).reshape(-1, SIDE, SIDE), np.concatenate(labels)
 
 
 if __name__ == "__main__":

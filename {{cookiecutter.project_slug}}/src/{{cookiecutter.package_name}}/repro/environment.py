@@ -42,13 +42,13 @@ VARIABLES = (
 )
 
 
-def describe(package: Path) -> dict[str, Any]:
+def describe(package: Path, modules: packages.Modules) -> dict[str, Any]:
     """Describe what may change the arithmetic though the inputs are the same.
 
     Args:
         package: the folder of the project's own package, whose files are inputs.
+        modules: those that are loaded, from `packages.loaded()`.
     """
-    modules = packages.loaded()
     return {
         "python": platform.python_version(),
         "system": {

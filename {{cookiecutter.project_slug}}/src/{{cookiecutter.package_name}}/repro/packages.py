@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 import sysconfig
+from email.parser import HeaderParser
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -29,7 +30,8 @@ def versions() -> dict[str, str]:
     """List all packages that can be imported, and their versions; of one that is there twice, the first counts."""
     found: dict[str, str] = {}
     for each in distributions():
-        about = each.metadata  # read once: each.name and each.version would each parse it anew
+        text = each.read_text("METADATA") or each.read_text("PKG-INFO") or ""
+        about = HeaderParser().parsestr(text.partition("\n\n")[0])  # each.metadata would parse the README as well
         found.setdefault(about["Name"].lower().replace("_", "-"), about["Version"])
     return dict(sorted(found.items()))
 

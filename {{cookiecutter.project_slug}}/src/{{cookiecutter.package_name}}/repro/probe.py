@@ -31,9 +31,10 @@ class Probe(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
         """Leave, where it has come to the step."""
         if trainer.global_step >= self.steps and trainer.is_global_zero:
+            modules = packages.loaded()
             found = {
-                "environment": environment.describe(self.package),
-                "outside": packages.outside(packages.loaded(), self.root, self.package),
+                "environment": environment.describe(self.package, modules),
+                "outside": packages.outside(modules, self.root, self.package),
             }
             write_atomically(self.directory / PROBE, json.dumps(found).encode())
         if trainer.global_step >= self.steps:
