@@ -3,8 +3,9 @@
 After the first epoch, each way in a process of its own. *Plain* is a loop of PyTorch alone with the same network,
 batches, optimiser, determinism and care for memory, which keeps and says nothing: the limit. *Lightning* is its Trainer
 with all its defaults (progress bar, summary, logger, a checkpoint each epoch), a data set that reads and augments
-sample by sample, and metrics logged at each step. Ours has all of its defaults; against the plain loop, which has no
-validation, it does without one, too. The instruction set and the number of threads are the same everywhere.
+sample by sample, and metrics logged at each step. Ours has all of its defaults, among them larger batches for
+validation; against the plain loop, which has no validation, it does without one, too. The instruction set and the
+number of threads are the same everywhere.
 """
 
 from __future__ import annotations

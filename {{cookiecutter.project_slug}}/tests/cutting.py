@@ -19,6 +19,7 @@ from .project import module
 BUSY = (
     "model._target_=tests.busy.BusyClassifier",
     "data.module._target_=tests.busy.BusyDataModule",
+    "data.module.eval_batch_size=32",
     "trainer.max_epochs=4",
     "trainer.limit_train_batches=10",
     "trainer.limit_val_batches=2",

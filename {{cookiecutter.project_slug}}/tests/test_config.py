@@ -40,6 +40,7 @@ def test_every_option_composes_and_passes_the_check(option: str) -> None:
         "model.optimizer.lr=fast",
         "model.optimizer.lr=0",
         "data.module.batch_size=0",
+        "data.module.eval_batch_size=0",
         "data.module.num_workers=true",
         "data.split.test=1.5",
         "model.network.dropout=1",

@@ -144,3 +144,13 @@ def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not gzip")
     with pytest.raises(UserError, match="is not a table"):
         list(module("data.prepare").read_table(path))
+
+
+def test_validation_and_test_have_batches_of_their_own_size(workspace: Path) -> None:
+    def sizes(eval_batch_size: int | None) -> set[int]:
+        made = module("data.datamodule").ArrayDataModule(
+            directory=str(workspace / "data/processed"), batch_size=32, seed=0, eval_batch_size=eval_batch_size
+        )
+        return {len(next(iter(loader))[1]) for loader in (made.val_dataloader(), made.test_dataloader())}
+
+    assert sizes(100) == {100} and sizes(None) == {32}

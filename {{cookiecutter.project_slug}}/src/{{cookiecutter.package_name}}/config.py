@@ -59,6 +59,7 @@ RULES: list[Rule] = [
     ("trainer.benchmark", lambda v: v is False, "false: it would choose by the speed of the moment"),
     ("trainer.val_check_interval", _real, "a number of batches or a fraction of an epoch, not a time of the clock"),
     ("data.module.batch_size", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("data.module.eval_batch_size", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
     ("data.module.num_workers", lambda v: _whole(v, 0), "a whole number of at least 0"),
     ("data.module.prefetch_factor", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
     ("data.module.shift", lambda v: _whole(v, 0), "a whole number of at least 0"),

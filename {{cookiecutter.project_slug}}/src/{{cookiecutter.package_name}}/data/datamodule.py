@@ -60,9 +60,10 @@ class ArrayDataModule(pl.LightningDataModule):
 
     Args:
         directory: holds `{train,val,test}_{images,labels}.npy`.
-        batch_size: samples a batch.
+        batch_size: samples a batch of training.
         seed: of the order of the training samples, and of their augmentation.
         shift: each training image is moved by up to so many pixels at random; 0 leaves it where it is.
+        eval_batch_size: samples a batch of validation and test; None: as many as in training.
         num_workers: processes that load; 0 loads in the training process.
         persistent_workers: keep them from epoch to epoch.
         prefetch_factor: batches that each of them loads ahead.
@@ -77,6 +78,7 @@ class ArrayDataModule(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         shift: int = 0,
+        eval_batch_size: int | None = None,
         num_workers: int = 0,
         persistent_workers: bool = True,
         prefetch_factor: int = 2,
@@ -87,6 +89,7 @@ class ArrayDataModule(pl.LightningDataModule):
         self.options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
         if num_workers:  # PyTorch refuses these without workers
             self.options |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
+        self.eval_options = self.options | {"batch_size": eval_batch_size or batch_size}
         for split in SPLITS:
             for part in ("images", "labels"):
                 path = self.directory / f"{split}_{part}.npy"
@@ -102,8 +105,8 @@ class ArrayDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order."""
-        return make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.options)
+        return make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
-        return make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.options)
+        return make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)
