@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from bench.report import BEGIN, END, title, write_tables
+from bench.__main__ import COMPARISONS, HERE
+from bench.report import BEGIN, END, table, title, write_tables
 from bench.rows import Row, number, spread, take_turns
 
 SLOWER = Row("a step", "ms", [2.0, 3.0, 9.0], "plain", [1.0, 2.0, 3.0], most=1.5)
@@ -60,3 +62,14 @@ def test_tables_take_the_place_of_the_former_ones(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n") and "former" not in text
     assert text.count("| a step | plain: 2 ms | 3 (2 to 9) ms | 2 (1.5 to 3) | ≤ 1.5 | no |") == 1
     assert text.count(f"### {title('throughput')}\n") == 1
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    results = json.loads((HERE / "results.json").read_text())
+    page = (HERE.parent / "docs/performance.md").read_text()
+    assert tuple(results["rows"]) == COMPARISONS
+    for name, described in results["rows"].items():
+        rows = [Row(**{key: value for key, value in each.items() if key != "met"}) for each in described]
+        assert rows and table(name, rows) in page
+        assert [row.met for row in rows] == [each["met"] for each in described]
+        assert all(len(row.values) >= 5 for row in rows if row.met is not None)
