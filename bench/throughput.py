@@ -41,7 +41,8 @@ def rows(project: Project, rounds: int) -> Iterator[Row]:
 
     for network, goal in GOALS.items():
         here = f"ours {NO_VALIDATION}"
-        found = take_turns(partial(measure, network), ("plain", here), rounds * (2 if goal > CLOSE else 1), warm=network == SMALL)
+        enough = rounds * (2 if goal > CLOSE else 1)
+        found = take_turns(partial(measure, network), ("plain", here), enough, warm=network == SMALL)
         yield Row(network, "samples/s", found[here], "plain", found["plain"], least=goal)
     found = take_turns(partial(measure, SMALL), ("peers", "ours"), rounds, warm=False)
     yield Row(f"{SMALL}, validation each epoch", "samples/s", found["ours"], "Lightning", found["peers"], least=1.5)
