@@ -135,8 +135,12 @@ def test_missing_and_outdated_data_are_refused(settings: Compose, tmp_path: Path
         require(settings(f'paths.processed="{tmp_path}"'))
     with pytest.raises(UserError, match="split"):
         require(settings("data.split.seed=1"))
+    nothing = tmp_path / "processed"
     with pytest.raises(UserError, match="missing: run `make data`"):
-        module("data.prepare").prepare(settings(f'paths.raw="{tmp_path}"'))
+        module("data.prepare").prepare(settings(f'paths.raw="{tmp_path}"', f'paths.processed="{nothing}"'))
+    with pytest.raises(UserError, match="leave no training data"):
+        module("data.prepare").prepare(settings(f'paths.processed="{nothing}"', "data.split.test=0.9"))
+    assert not nothing.exists()
 
 
 def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:

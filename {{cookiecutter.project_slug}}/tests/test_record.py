@@ -146,6 +146,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     digest = base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).rstrip(b"=").decode()
     (information / "RECORD").write_text(f"tiny_package.py,sha256={digest},6\ntiny_package-1.0.dist-info/RECORD,,\n")
     import_module("tiny_package")
+    (tmp_path / "old_package-0.1.egg-info").write_text("Name: old-package\nVersion: 0.1\n\nVersion: 0.2\n")  # a file
     forget()
     yield tmp_path
     del sys.modules["tiny_package"]
@@ -159,6 +160,7 @@ def forget() -> None:
 
 def test_a_file_of_a_package_that_was_patched_is_named(installed: Path) -> None:
     assert packages.versions()["tiny-package"] == "1.0"
+    assert packages.versions()["old-package"] == "0.1"
     assert packages.patched(packages.loaded()) == {}
     (installed / "tiny_package.py").write_text("x = 2\n")
     forget()

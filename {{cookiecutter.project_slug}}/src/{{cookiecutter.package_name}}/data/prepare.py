@@ -37,8 +37,8 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     """
     check(cfg)
     processed = Path(cfg.paths.processed)
-    processed.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=processed) as waiting:
+    processed.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=processed.parent) as waiting:
         found = []
         for images, labels in read_table(Path(cfg.paths.raw) / cfg.data.files[0].name):
             waiting.write(images.tobytes())
@@ -46,6 +46,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
         waiting.flush()
         labels = np.concatenate(found)
         rows = split_rows(labels, cfg.data.split)
+        processed.mkdir(exist_ok=True)  # now: bad input leaves nothing behind
         images = np.memmap(waiting, np.uint8, "r", shape=(len(labels), SIDE, SIDE))
         for name, index in rows.items():
             copy_rows(images, index, processed / f"{name}_images.npy")

@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
     """List all packages that can be imported, and their versions; of one that is there twice, the first counts."""
     found: dict[str, str] = {}
     for each in distributions():
-        text = each.read_text("METADATA") or each.read_text("PKG-INFO") or ""
+        text = each.read_text("METADATA") or each.read_text("PKG-INFO") or each.read_text("") or ""  # "": it is a file
         about = HeaderParser().parsestr(text.partition("\n\n")[0])  # each.metadata would parse the README as well
         found.setdefault(about["Name"].lower().replace("_", "-"), about["Version"])
     return dict(sorted(found.items()))
