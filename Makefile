@@ -4,7 +4,7 @@ TOOLS := .venv/bin
 DEMO := demo/handwritten-digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench quick lint format lock clean
+.PHONY: help demo test soak bench quick lint format structure lock wheel clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -15,14 +15,12 @@ demo: .venv/.installed $(DEMO) ## Generate a project into demo/ and train in it
 $(DEMO):
 	@$(TOOLS)/cookiecutter . --no-input --output-dir demo
 
-test: lint .venv-validators/.installed ## Run all tests: generate, train once, containers (half an hour)
-	@$(TOOLS)/python -m pytest $(ARGS)
+test: lint .venv-validators/.installed ## Run all tests of both houses: generate, train, containers (half an hour)
+	@$(MAKE) --no-print-directory -C library lint test
+	@$(TOOLS)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-soak: .venv/.installed $(DEMO) ## Kill a hundred runs, and train on emulated processors (most of an hour)
-	@$(MAKE) --no-print-directory -C $(DEMO) data
-	@$(TOOLS)/python -m tests.processors $(DEMO)
-	@$(TOOLS)/python -m tests.kills $(DEMO) --runs 100
-	@$(TOOLS)/python -m tests.ranks $(DEMO) --runs 10
+soak: ## Kill a hundred runs, and train on emulated processors (most of an hour)
+	@$(MAKE) --no-print-directory -C library soak
 
 bench: .venv/.installed ## Measure what things cost, side by side, and write docs/performance.md (half an hour; ARGS=throughput)
 	@$(TOOLS)/python -m bench $(ARGS)
@@ -33,6 +31,7 @@ quick: lint .venv-validators/.installed ## Run the tests that only generate (sec
 lint: .venv/.installed ## Check style and types of the template's own Python and shell
 	@$(TOOLS)/ruff check --config pyproject.toml
 	@$(TOOLS)/ruff format --check --config pyproject.toml
+	@cd library && ../$(TOOLS)/ruff check && ../$(TOOLS)/ruff format --check
 	@$(TOOLS)/mypy
 	@$(TOOLS)/shellcheck --exclude=SC1091 .ci/run "{{cookiecutter.project_slug}}"/requirements/*.sh
 
@@ -40,12 +39,18 @@ format: .venv/.installed ## Mend the style
 	@$(TOOLS)/ruff check --fix --config pyproject.toml
 	@$(TOOLS)/ruff format --config pyproject.toml
 
+structure: .venv/.installed ## Count files and lines of both houses, and check the seams between them
+	@$(TOOLS)/python -m tests.structure
+
 lock: .venv/.installed ## Pin the newest tools, with hashes
 	@$(TOOLS)/pip install --quiet --require-hashes -r "{{cookiecutter.project_slug}}/requirements/uv.txt"
 	@$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--upgrade requirements.in --output-file requirements.txt
 	@$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--upgrade validators.in --output-file validators.txt
+
+wheel: .venv/.installed ## Build library/ into the wheel that projects get, and lock it by its hash
+	@$(TOOLS)/python -m vendoring
 
 clean: ## Remove the tools and demo/
 	rm -rf .venv .venv-validators demo .mypy_cache .ruff_cache .pytest_cache

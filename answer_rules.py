@@ -18,8 +18,8 @@ TAKEN = {
     "dvc_studio_client", "fonttools", "git", "gitdb", "google", "hydra", "hydra_plugins", "jupyterlab_server",
     "lightning", "lightning_fabric", "lightning_utilities", "markdown_it", "mlflow", "models", "mpl_toolkits",
     "mypyc", "notebooks", "nvidia", "pip", "pkg_resources", "pydantic_core", "pylab", "pytorch_lightning",
-    "references", "reports", "requirements", "ruamel", "setuptools", "shared", "sklearn", "src", "tensorboard", "test",
-    "tests", "torch", "torchgen", "torchvision", "triton", "wandb", "yaml", "zmq",
+    "references", "reports", "requirements", "ruamel", "samebits", "setuptools", "shared", "sklearn", "src",
+    "tensorboard", "test", "tests", "torch", "torchgen", "torchvision", "triton", "vendor", "wandb", "yaml", "zmq",
 }  # fmt: skip
 
 

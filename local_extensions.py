@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from jinja2.ext import Extension
 
 from answer_rules import refusal
 
-DEFAULTS = json.loads((Path(__file__).parent / "cookiecutter.json").read_text(encoding="utf-8")).values()
+TEMPLATE = Path(__file__).resolve().parent
 
 
 def quoted(text: str) -> str:
@@ -46,13 +48,35 @@ def checked(answers: Mapping[str, Any]) -> str:
     return "yes"
 
 
+def origin(_: Any) -> dict[str, Any]:
+    """Say where the template lies, and which command of cruft renders it, if one does.
+
+    cruft tells a template nothing about itself. Only the calls that lead here tell `cruft create`, whose project wants
+    a Git repository, from `cruft update` and `cruft diff`, which compare two renderings and fail at a `.git` in them.
+
+    Returns:
+        `folder`, and under cruft `command` with what it writes into .cruft.json besides: checkout, directory, skip.
+    """
+    found: dict[str, Any] = {"folder": str(TEMPLATE)}
+    for frame, _line in traceback.walk_stack(None):
+        package, _dot, command = frame.f_globals.get("__name__", "").rpartition(".")
+        if package == "cruft._commands":
+            words = {name: frame.f_locals.get(name) for name in ("checkout", "directory", "skip")}
+            return {**found, "command": command, **words}
+    return found
+
+
 class Answers(Extension):
     """Adds the functions above, and takes answers given on the command line literally."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        filters = (quoted, one_line, hex_json, refusal, checked)
+        filters = (quoted, one_line, hex_json, refusal, checked, origin)
         environment.filters.update({function.__name__: function for function in filters})
+        self.defaults = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).values()
+        # `cruft update` renders two versions of the template in one process: the second shall import its own modules
+        for module in (__name__, "answer_rules"):
+            sys.modules.pop(module, None)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Keep cookiecutter from evaluating `{{ }}` in an answer such as `description='f{{x}}'`.
@@ -62,6 +86,6 @@ class Answers(Extension):
         """
         is_path = "{{cookiecutter." in source
         is_hook = source.startswith('"""')
-        if name is None and source not in DEFAULTS and not is_path and not is_hook:
+        if name is None and source not in self.defaults and not is_path and not is_hook:
             return "{% raw %}" + source + "{% endraw %}"
         return source

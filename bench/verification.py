@@ -18,7 +18,7 @@ TRAIN, REPRODUCE, PROBE = "make train", "make reproduce", "make probe"
 
 def rows(project: Project, rounds: int) -> Iterator[Row]:
     """Measure a training, its verification, and a probe of it."""
-    verify = ("handwritten_digits.verify", "models/main", "--no-file")
+    verify = ("samebits", "reproduce", "models/main", "--no-file")
 
     def seconds(way: str) -> float:
         with tempfile.TemporaryDirectory() as folder:

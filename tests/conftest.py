@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from .baking import bake
+from .updating import pair
+
+__all__ = ["pair"]  # a fixture
 
 USER = 1234  # in containers; neither root nor the image's default
 TOKEN = "a-token-of-this-test"

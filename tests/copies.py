@@ -48,7 +48,7 @@ class Copy:
 
     def verify(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Call what `make reproduce` calls."""
-        return self.call(f"{PACKAGE}.verify", str(self.run), *options)
+        return self.call("samebits", "reproduce", str(self.run), *options)
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace a text, which must be there."""

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,18 @@ def _lock(path: Path) -> None:
     assert packages and len(blocks) == len(packages), "a line is not a pinned package"
     assert all("--hash=sha256:" in block for block in blocks), "a package has no hash"
     assert "://" not in text, "an address stands in the lock"
+
+
+def _library(path: Path) -> None:
+    """The lock of the library: the one wheel that lies in the project, by its hash."""
+    (line,) = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert re.fullmatch(r"\./vendor/samebits-[\d.]+-py3-none-any\.whl --hash=sha256:[0-9a-f]{64}", line)
+    assert (path.parents[1] / line.split()[0]).is_file()
+
+
+def _wheel(path: Path) -> None:
+    with zipfile.ZipFile(path) as wheel:
+        assert wheel.testzip() is None and "samebits/__init__.py" in wheel.namelist()
 
 
 def _shell(path: Path) -> None:
@@ -99,6 +112,8 @@ PARSERS: dict[str, Callable[[Path], Any]] = {
     ".ipynb": _notebook,
     ".sh": _shell,
     ".txt": _lock,
+    "samebits.txt": _library,
+    ".whl": _wheel,
     ".md": _text,
     ".html": _html,
     "Makefile": _make,

@@ -66,7 +66,7 @@ def record(run: Path) -> dict[str, dict[str, object]]:
 def sweep(project: Project, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep, and end it with the block."""
     with subprocess.Popen(
-        [".venv/bin/python", "-m", "handwritten_digits.sweep", *words],
+        [".venv/bin/python", "-m", "samebits", "sweep", *words],
         cwd=project.path,
         text=True,
         stdin=subprocess.DEVNULL,

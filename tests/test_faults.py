@@ -72,7 +72,7 @@ FAULTS = {
         edit(NETWORK, "padding=1)", 'padding=1, padding_mode="reflect")'),
         INPUTS,
         (
-            "code models/network.py",
+            f"code {PACKAGE}/models/network.py",
             '+            nn.Conv2d(1, first, kernel_size=3, padding=1, padding_mode="reflect")',
             "step 1",
         ),
@@ -80,7 +80,7 @@ FAULTS = {
     "an edit that changes nothing": Fault(
         edit(NETWORK, '"""The layers.', '"""Layers.'),
         IDENTICAL,
-        ("code models/network.py", "does not alter the result"),
+        (f"code {PACKAGE}/models/network.py", "does not alter the result"),
     ),
     "an unversioned helper, changed": Fault(
         faults.changed_helper,

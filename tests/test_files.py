@@ -45,8 +45,10 @@ def test_every_file_parses_and_no_template_tag_is_left(combination: tuple[Path, 
     project, _, _ = combination
     for path in files_of(project):
         parse(path)
+        if path.suffix == ".whl":
+            continue
         text = path.read_text(encoding="utf-8")
-        assert "cookiecutter" not in text, path
+        assert "cookiecutter" not in text or path.name == ".cruft.json", path
         left = re.findall(r"(?<!\$)\{\{ |\{%|\{#", text) if path.suffix not in (".py", ".html") else []
         assert not left, f"{path}: {left}"
 
@@ -96,6 +98,8 @@ def test_the_parsers_can_fail(tmp_path: Path) -> None:
         "a.json": "{'a': 1}",
         "a.sh": "if then",
         "a.txt": "package==1.0",
+        "samebits.txt": "./vendor/samebits-1.0.0-py3-none-any.whl",
+        "a.whl": "not a zip",
         "Makefile": "help:\n    spaces instead of a tab",
         "Dockerfile": "FORM python",
         "a.unknown": "",

@@ -1,42 +1,22 @@
-"""Trainings that are killed end as if they had not been: ten runs here, a hundred runs in `make soak`."""
+"""A killed `make train` goes on, through the pipeline; a run of two processes is reproduced.
+
+The kills of the engine are in library/tests.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from .conftest import Project
-from .kills import kill_runs, trainings
 
 pytestmark = pytest.mark.project
-
-
-def test_killed_runs_end_as_if_nothing_had_happened(project: Project, tmp_path: Path) -> None:
-    outcomes = kill_runs(project.path, runs=10, seed=random.randrange(2**32), folder=tmp_path, most=2)
-    assert [outcome.different for outcome in outcomes] == [[]] * 10
-    assert all(outcome.kills for outcome in outcomes)
-
-
-def test_sigterm_saves_and_the_next_start_goes_on(project: Project, tmp_path: Path) -> None:
-    kills = trainings(project.path, tmp_path)
-    process = kills.start("terminated", "data.module.num_workers=2")
-    while not kills.find("terminated", "checkpoints/*.ckpt"):
-        time.sleep(0.02)
-    refused = kills.run("terminated", status=2)  # two processes on one run: the second is refused
-    assert f"is being trained by process {process.pid} on " in refused
-    assert "Traceback" not in refused
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 75, output
-    assert "Asked to stop: saved step" in output and "Traceback" not in output
-    assert "going on from step" in kills.run("terminated")
-    assert kills.different("terminated") == []
 
 
 def test_make_train_goes_on_where_it_was_killed(project: Project) -> None:
@@ -63,3 +43,14 @@ def test_make_train_goes_on_where_it_was_killed(project: Project) -> None:
     assert "going on from step" in output
     assert (project.path / "models/main/record.json").read_bytes() == before
     assert (run / "history.csv").read_bytes() == (aside / "history.csv").read_bytes()
+
+
+def test_a_run_of_two_processes_is_reproduced(project: Project) -> None:
+    words = ("trainer=ddp", "determinism.shards=4", "trainer.max_epochs=2", "run_name=two-processes")
+    project.make("train", f"ARGS={' '.join(words)}")
+    (run,) = project.path.glob("models/two-processes-*")
+    assert json.loads((run / "record.json").read_text())["observed"]["processes"] == 2
+    assert "IDENTICAL" in project.make("reproduce", f"RUN={run.relative_to(project.path)}")
+    assert "IDENTICAL" in project.make("probe", f"RUN={run.relative_to(project.path)}")
+    shutil.rmtree(run)  # other tests look at what is there
+    (project.path / "reports/reproduction.md").unlink()

@@ -60,7 +60,7 @@ def test_lint_and_tests_pass(project: Project) -> None:
 
 
 def test_lint_looks_at_every_python_file(project: Project) -> None:
-    unused = project.path.glob("src/*/data/fetch.py")
+    unused = project.path.glob("src/*/data/prepare.py")
     for path in (*unused, project.path / "tests/conftest.py", project.path / "notebooks/1.0-explore-data.ipynb"):
         content = path.read_text()
         broken = content.replace("from pathlib import Path", "from pathlib import Path, PurePath", 1)
@@ -125,7 +125,7 @@ def test_an_edit_of_the_model_is_noticed(project: Project) -> None:
     code.write_text(content.replace("kernel_size=3", "kernel_size=3, bias=True", 1))
     status = project.run(".venv/bin/python", "-m", "dvc", "status", "train")
     code.write_text(content)
-    assert "src/handwritten_digits" in status
+    assert "src/handwritten_digits/models" in status
     assert "up to date" in project.run(".venv/bin/python", "-m", "dvc", "status", "train")
 
 

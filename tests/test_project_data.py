@@ -50,7 +50,7 @@ def test_fetching_over_https(project: Project, tmp_path: Path) -> None:
         def fetch(uri: str, raw: str, status: int = 0) -> str:
             options = [f"data.files.0.uri={uri}", f"paths.raw={tmp_path / raw}"]
             trust = {"REQUESTS_CA_BUNDLE": certificate, "NO_PROXY": "localhost"}
-            return project.python("-m", "handwritten_digits.data.fetch", *options, status=status, **trust)
+            return project.python("-m", "samebits", "fetch", *options, status=status, **trust)
 
         fetch(f"{address}/digits.csv.gz", "good")
         assert "cannot be fetched" in fetch(f"{address}/missing.csv.gz", "missing", status=2)

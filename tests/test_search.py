@@ -26,7 +26,7 @@ import json, optuna, sys
 study = optuna.load_study(study_name=sys.argv[1], storage="sqlite:///models/search.db")
 print(json.dumps([
     {"number": each.number, "state": each.state.name, "value": each.value, "params": each.params,
-     "seen": each.intermediate_values, "run": each.user_attrs["run"], "words": each.user_attrs["words"]}
+     "seen": each.intermediate_values, "run": each.user_attrs["run"], "overrides": each.user_attrs["overrides"]}
     for each in study.trials
 ]))
 """
@@ -78,8 +78,8 @@ def require_sound(project: Project, trials: list[dict[str, Any]]) -> None:
     for each in trials:
         run = project.path / "models" / each["run"]
         record = json.loads((run / "record.json").read_text())
-        assert record["source"]["overrides"] == each["words"]
-        assert all(f"{key}={value}" in each["words"] for key, value in each["params"].items())
+        assert record["source"]["overrides"] == each["overrides"]
+        assert all(f"{key}={value}" in each["overrides"] for key, value in each["params"].items())
         if each["state"] == "COMPLETE":
             assert json.loads((run / "metrics.json").read_text())["val/loss"] == each["value"]
         else:

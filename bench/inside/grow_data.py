@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from handwritten_digits.config import CONFIGS, ROOT
 from handwritten_digits.data.prepare import read_table
-from handwritten_digits.repro.hashing import file_sha256
+from samebits import project
+from samebits.engine.hashing import file_sha256
 
 (times,) = map(int, sys.argv[1:])
 random = np.random.default_rng(0)
-blocks = read_table(ROOT / "data/raw/digits.csv.gz")
+blocks = read_table(project().root / "data/raw/digits.csv.gz")
 images, labels = (np.repeat(np.concatenate(each), times, axis=0) for each in zip(*blocks, strict=True))
 moves = random.integers(-1, 2, (len(images), 2))
 for down in (-1, 0, 1):
@@ -23,10 +23,10 @@ for down in (-1, 0, 1):
         which = (moves == (down, right)).all(axis=1)
         images[which] = np.roll(images[which], (down, right), axis=(1, 2))
 table = random.permutation(np.column_stack([images.reshape(len(images), -1), labels]))
-path = Path(f"{ROOT}.csv.gz")
+path = Path(f"{project().root}.csv.gz")
 with gzip.open(path, "wt", compresslevel=1) as text:
     np.savetxt(text, table, fmt="%d", delimiter=",")
-config = CONFIGS / "data/digits.yaml"
+config = project().configs / "data/digits.yaml"
 lines = re.sub(r"uri: \S+", f"uri: file://{path}", config.read_text())
 config.write_text(re.sub(r'sha256: "\w+"', f'sha256: "{file_sha256(path)}"', lines))
 print(len(images))

@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from handwritten_digits import train
-from handwritten_digits.config import PACKAGE, ROOT, compose, quote
-from handwritten_digits.repro import determinism
+import samebits
+from handwritten_digits.train import train
+from samebits import project, run
+from samebits.engine import determinism
+from samebits.engine.config import compose, quote
 
 wanted, *overrides = sys.argv[1:]
 folder = tempfile.TemporaryDirectory()
@@ -24,11 +26,10 @@ cfg = compose([f"paths.models={quote(folder.name)}", "run_name=guarantees", *ove
 determinism.before_torch(cfg.determinism)
 
 import numpy as np  # noqa: E402 # PyTorch is loaded in the environment that was pinned
-from handwritten_digits import recording, trainer  # noqa: E402
-from handwritten_digits.data import datamodule  # noqa: E402
-from handwritten_digits.models import classifier, network, predictions  # noqa: E402, F401 # Hydra asks for them later
-from handwritten_digits.repro import trace  # noqa: E402, F401
-from handwritten_digits.repro.randomness import Reseed  # noqa: E402
+from handwritten_digits.data import datamodule  # noqa: E402, F401 # Hydra asks for them later
+from handwritten_digits.models import classifier, network  # noqa: E402, F401
+from samebits.engine import callbacks, recording, trace_writer, trainer  # noqa: E402, F401
+from samebits.engine.randomness import Reseed  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 
@@ -69,17 +70,16 @@ if "checkpoints" not in names:
     cfg.callbacks.resume = None
 if "randomness" not in names:
     build_trainer, trainer.build_trainer = trainer.build_trainer, without_reseeding
-    datamodule.make_loader = load
+    samebits.make_loader = load
 if "record" not in names:
-    inputs = train.collect(cfg, root=ROOT, package=PACKAGE, data=Path(cfg.paths.processed))
-    train.collect = lambda *arguments, **named: inputs
-    recording.begin_record = lambda run, cfg: run.directory.mkdir(parents=True)
-    recording.finish_record = lambda *arguments: None
-    train.show = lambda *arguments: None
-    train.Run.metrics = {}
+    inputs = run.collect(cfg)
+    run.collect = lambda cfg: inputs
+    recording.begin_record = lambda files, cfg: files.directory.mkdir(parents=True)
+    recording.finish_record = lambda files, *rest: (files.directory / "metrics.json").write_text("{}")
+    run.show = lambda *arguments: None
 begin = time.perf_counter()
-train.train(cfg)
+train(cfg)
 seconds = time.perf_counter() - begin
-for run in Path(folder.name).glob("guarantees-*"):  # the snapshot of the code was part of it, and is not to stay
-    subprocess.run(["git", "update-ref", "-d", f"refs/runs/{run.name}"], cwd=ROOT, check=True)
+for made in Path(folder.name).glob("guarantees-*"):  # the snapshot of the code was part of it, and is not to stay
+    subprocess.run(["git", "update-ref", "-d", f"refs/runs/{made.name}"], cwd=project().root, check=True)
 print(seconds)

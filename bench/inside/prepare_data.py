@@ -6,9 +6,9 @@ from pathlib import Path
 
 import memory
 import sklearn.model_selection  # noqa: F401
-from handwritten_digits.config import compose
-from handwritten_digits.data.fetch import fetch
 from handwritten_digits.data.prepare import prepare
+from samebits.engine.config import compose
+from samebits.fetch import fetch
 
 cfg = compose()
 for folder in (cfg.paths.raw, cfg.paths.processed):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 import time
 
-from handwritten_digits.config import compose
-from handwritten_digits.repro import determinism
+from samebits.engine import determinism
+from samebits.engine.config import compose
 
 WARM, SECONDS = 20, 2.0  # steps that do not count, then steps for so long
 cfg = compose(sys.argv[1:])
 determinism.before_torch(cfg.determinism)
 
 import torch  # noqa: E402 # it is loaded in the environment that was pinned
-from handwritten_digits.build import build  # noqa: E402
+from samebits.engine.instantiate import instantiate  # noqa: E402
 
 determinism.after_torch(cfg.determinism)
 torch.manual_seed(0)
-model = build(cfg, "model")
+model = instantiate(cfg, "model")
 optimizer = model.make_optimizer(model.network.parameters())
 images, labels = torch.rand(cfg.data.module.batch_size, 1, 8, 8), torch.randint(10, (cfg.data.module.batch_size,))
 

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from handwritten_digits.config import compose, quote
-from handwritten_digits.repro import determinism
+from samebits.engine import determinism
+from samebits.engine.config import compose, quote
 
 WARM = 1  # epochs that do not count
 way, *overrides = sys.argv[1:]
@@ -23,12 +23,12 @@ determinism.before_torch(cfg.determinism)
 import numpy as np  # noqa: E402 # PyTorch is loaded in the environment that was pinned
 import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
-from handwritten_digits.allocator import keep_freed_memory  # noqa: E402
-from handwritten_digits.build import build  # noqa: E402
 from handwritten_digits.data.datamodule import ArrayDataset  # noqa: E402
 from handwritten_digits.models.classifier import Classifier  # noqa: E402
-from handwritten_digits.repro.randomness import SampleRandom  # noqa: E402
 from handwritten_digits.train import train  # noqa: E402
+from samebits.engine.instantiate import instantiate  # noqa: E402
+from samebits.engine.randomness import SampleRandom  # noqa: E402
+from samebits.engine.trainer import keep_freed_memory  # noqa: E402
 from torch.nn.functional import pad  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from torchmetrics import MeanMetric  # noqa: E402
@@ -58,7 +58,7 @@ def plain() -> None:
     determinism.after_torch(cfg.determinism)
     data = ArrayDataset(Path(cfg.data.module.directory), "train", cfg.data.module.shift)
     torch.manual_seed(cfg.seed)
-    model = build(cfg, "model")
+    model = instantiate(cfg, "model")
     network, loss = model.network, model.loss
     optimizer = model.make_optimizer(network.parameters())
     schedule = model.make_scheduler(optimizer)
@@ -97,7 +97,7 @@ class Usual(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = build(cfg, "model")
+        self.model = instantiate(cfg, "model")
         self.losses = torch.nn.ModuleDict({"train_": MeanMetric(), "val_": MeanMetric()})
         self.accuracy = torch.nn.ModuleDict({each: MulticlassAccuracy(10, average="micro") for each in self.losses})
         self.f1 = MulticlassF1Score(10)

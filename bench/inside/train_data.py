@@ -8,16 +8,17 @@ import tempfile
 import time
 
 import memory
-from handwritten_digits.config import compose
-from handwritten_digits.repro import determinism
+from samebits.engine import determinism
+from samebits.engine.config import compose
 
 WARM, STEPS = 200, 800
 cfg = compose(["trainer.max_epochs=10000", f"+trainer.max_steps={STEPS}", "snapshot=false", "callbacks.best=null"])
 cfg.paths.models = tempfile.mkdtemp()
 determinism.before_torch(cfg.determinism)
 import pytorch_lightning as pl  # noqa: E402
-from handwritten_digits import train, trainer  # noqa: E402
-from handwritten_digits.repro.compute import peak_memory  # noqa: E402
+from handwritten_digits.train import train  # noqa: E402
+from samebits.engine import trainer  # noqa: E402
+from samebits.engine.resource_usage import peak_memory  # noqa: E402
 
 
 class Clock(pl.Callback):
@@ -38,6 +39,6 @@ def build_trainer(cfg, directory, build=trainer.build_trainer):
 
 clock = Clock()
 trainer.build_trainer = build_trainer
-train.train(cfg)
+train(cfg)
 seconds = getattr(clock, f"at_{STEPS}") - getattr(clock, f"at_{WARM}")
 print((STEPS - WARM) * cfg.data.module.batch_size / seconds, memory.own, peak_memory())

@@ -25,10 +25,11 @@ case $INSTALLER in uv | pip) ;; *) fail "INSTALLER is '$INSTALLER', but must be 
 extras=${EXTRAS:-$(remembered extras)}
 
 locks="requirements/main.txt requirements/torch-$accelerator.txt"
+[ ! -e requirements/samebits.txt ] || locks="$locks requirements/samebits.txt" # gone after make eject
 possible=
 for lock in requirements/*.txt; do
     name=${lock##*/} && name=${name%.txt}
-    case $name in main | build | uv | torch-*) ;; *) possible="$possible $name" ;; esac
+    case $name in main | build | uv | samebits | torch-*) ;; *) possible="$possible $name" ;; esac
 done
 for extra in $extras; do
     case "$possible " in *" $extra "*) ;; *) fail "EXTRAS has '$extra', but may hold any of:$possible." ;; esac
@@ -63,13 +64,16 @@ if [ "$INSTALLER" = uv ]; then
     # Packages that come as source are built with the locked setuptools: build isolation would fetch one without a hash.
     "$uv" pip install --quiet --python "$VENV/bin/python" --require-hashes -r requirements/build.txt
     # shellcheck disable=SC2086 # bytecode: without it, every start would take seconds longer
-    "$uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode $locks
+    "$uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode --reinstall-package samebits $locks
 else
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+    # pip leaves what is there already: another wheel of the same version, and the library of before make eject
+    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes samebits 2>/dev/null
     # shellcheck disable=SC2046,SC2086
     "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes --no-deps --no-build-isolation $(printf -- '-r %s ' $locks) ||
-        fail "pip could not install the locks: PyTorch's CPU build is not among the packages that it finds by itself, so set" \
-            "PIP_FIND_LINKS=<folder with the wheel> or PIP_EXTRA_INDEX_URL=<the CPU index that pytorch.org names>, or use uv."
+        fail "pip could not install the locks, as it says above. If it misses torch: PyTorch's CPU build is not among the packages" \
+            "that it finds by itself, so set PIP_FIND_LINKS=<folder with the wheel> or PIP_EXTRA_INDEX_URL=<the CPU index that" \
+            "pytorch.org names>, or use uv."
 fi
 if [ -d src ]; then # not so while a container image is built: there the project is mounted later
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .

@@ -25,8 +25,13 @@ compile() { # compile LOCK ARGUMENTS...: writes the lock when all went well
 }
 
 echo "torch==$torch+cpu" >"$work/override"
+# the library: what it needs stands in its wheel, which has a lock of its own; after make eject there is none
+for wheel in vendor/samebits-*.whl; do
+    [ ! -e "$wheel" ] || echo "samebits @ ./$wheel"
+done >"$work/library"
 printf '%s!=2.6.2,!=2.6.3\n' lightning pytorch-lightning >"$work/malicious"
-compile main.txt pyproject.toml -c "$work/malicious" --extra dev --override "$work/override" --no-emit-package torch
+compile main.txt pyproject.toml -c "$work/malicious" -c "$work/library" --extra dev --override "$work/override" \
+    --no-emit-package torch --no-emit-package samebits
 # what main.txt holds need not stand in the others
 rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
 # shellcheck disable=SC2086
@@ -34,7 +39,8 @@ rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p'
     printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" | compile torch-cpu.txt - $rest
     (unset UV_FIND_LINKS UV_TORCH_BACKEND && echo "torch==$torch" | compile torch-cuda.txt - $rest)
     for extra in tensorboard mlflow wandb s3 gs azure ray; do
-        compile $extra.txt pyproject.toml --extra $extra --override "$work/override" --no-emit-package torch $rest
+        compile $extra.txt pyproject.toml -c "$work/library" --extra $extra --override "$work/override" \
+            --no-emit-package torch --no-emit-package samebits $rest
     done
     echo setuptools | compile build.txt - -c "$work/main.txt"
     echo uv | compile uv.txt -

@@ -1,58 +1,61 @@
-"""Fetch once, prepare once, train once; all tests look at the same results."""
+"""Train once, look at the result in many tests. The data are those in data/, as `make data` has left them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
+import samebits
 from omegaconf import DictConfig
 
-from .project import compose, module
+os.chdir(Path(__file__).parents[1])  # the library finds the project by the folder
+
+# A training that takes a second. Where your epochs are long, this is the place to shorten it.
+SHORT = (
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=10",
+    "callbacks.resume.every_n_steps=1",
+    "snapshot=false",
+)
+
+# PyTorch and NumPy read these once, when they are imported, and test modules are imported before anything is trained
+for name, value in samebits.compose().determinism.env.items():
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = str(value)
 
 Compose = Callable[..., DictConfig]
-
-# Here, because pytest loads this file first of all, and PyTorch reads its environment once
-module("repro.determinism").before_torch(compose().determinism)
+Train = Callable[..., Path]
 
 
-@pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that stands in for the project's, with the data in it."""
-    root = tmp_path_factory.mktemp("work space")
-    cfg = compose([f'paths.root="{root}"'])
-    module("data.fetch").fetch(cfg)
-    module("data.prepare").prepare(cfg)
-    return root
+def module(name: str) -> ModuleType:
+    """Import a module of the project's package, `train` or `data.prepare`, whatever the package is called."""
+    return import_module(f"{samebits.project().name}.{name}")
 
 
-@pytest.fixture(scope="session")
-def settings(workspace: Path) -> Compose:
-    """Return a function that composes a run of two steps in the workspace."""
+def compose(models: Path, *overrides: str) -> DictConfig:
+    """Compose the settings of a short training whose run goes into the folder `models`."""
+    return samebits.compose([*SHORT, f"paths.models='{models}'", *overrides])
 
-    few = ["debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false"]
 
-    @cache
-    def composed(*overrides: str) -> DictConfig:
-        return compose([f'paths.root="{workspace}"', *few, *overrides])
-
-    return lambda *overrides: composed(*overrides).copy()
+def train(models: Path, *overrides: str) -> Path:
+    """Train, and return the run's directory."""
+    module("train").train(compose(models, *overrides))
+    (record,) = models.glob("*/record.json")
+    return record.parent
 
 
 @pytest.fixture(scope="session")
-def trained(settings: Compose) -> Path:
-    """Train two steps and return the run's directory."""
-    cfg = settings()
-    module("train").train(cfg)
-    (run,) = Path(cfg.paths.models).glob("debug-fast-cnn-seed=0-*")
-    return run
+def cfg() -> DictConfig:
+    """The settings of `make train`."""
+    return samebits.compose()
 
 
 @pytest.fixture(scope="session")
-def train(settings: Compose, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return a function that trains and may be cut off: see cutting.py."""
-    from .cutting import trainings  # here, because PyTorch must find its environment set
-
-    return trainings(settings, tmp_path_factory.mktemp("cut off"))
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of one short run."""
+    return train(tmp_path_factory.mktemp("models"))

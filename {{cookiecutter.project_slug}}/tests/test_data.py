@@ -1,160 +1,58 @@
-"""The data is the pinned one, read-only, and split the same way every time."""
+"""The data are what their card says, and preparing them again gives the same bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import stat
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pytest
+import samebits
+from omegaconf import DictConfig
 
-from .conftest import Compose
-from .project import UserError, compose, module
-
-
-def digests(folder: Path) -> dict[str, str]:
-    sha256: dict[str, str] = module("repro.hashing").files_sha256(folder, folder.iterdir())
-    return sha256
+from .conftest import module
 
 
-def test_raw_files_are_read_only(workspace: Path) -> None:
-    for path in (workspace / "data/raw").iterdir():
-        assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+def sha256(folder: Path) -> dict[str, str]:
+    """Hash every file in a folder."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_prepare_writes_the_same_bytes_again_in_blocks_of_any_size(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cfg = compose([f'paths.root="{workspace}"', f'paths.processed="{tmp_path}"'])
-    monkeypatch.setattr(module("data.prepare"), "BLOCK", 100)
-    module("data.prepare").prepare(cfg)
-    assert digests(tmp_path) == digests(workspace / "data/processed")
-    cfg.data.split.seed = 1  # negative control
-    module("data.prepare").prepare(cfg)
-    assert digests(tmp_path) != digests(workspace / "data/processed")
+@pytest.fixture(scope="module")
+def rows(cfg: DictConfig) -> dict[str, list[int]]:
+    """Which samples of the raw data are in which split."""
+    rows: dict[str, list[int]] = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())["rows"]
+    return rows
 
 
-def test_splits_are_disjoint_complete_and_stratified(workspace: Path) -> None:
-    processed = workspace / "data/processed"
-    rows = json.loads((processed / "dataset.json").read_text())["rows"]
-    assert sorted(row for part in rows.values() for row in part) == list(range(1797))
-    for name in ("train", "val", "test"):
-        share = np.bincount(np.load(processed / f"{name}_labels.npy")) / len(rows[name])
-        assert share == pytest.approx(0.1, abs=0.02)
+def test_raw_files_are_the_pinned_ones_and_read_only(cfg: DictConfig) -> None:
+    raw = Path(cfg.paths.raw)
+    assert sha256(raw) == {entry.name: entry.sha256 for entry in cfg.data.files}
+    assert not any(path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) for path in raw.iterdir())
 
 
-def test_batches_have_the_documented_shapes(settings: Compose) -> None:
-    datamodule = module("build").build(settings(), "data.module")
-    images, labels = next(iter(datamodule.train_dataloader()))
-    assert images.shape == (32, 1, 8, 8) and str(images.dtype) == "torch.float32"
-    assert images.min() >= 0 and images.max() == 1
-    assert labels.shape == (32,) and str(labels.dtype) == "torch.int64"
-    single, _ = datamodule.train_dataloader().dataset.dataset[0]
-    assert single.shape == (1, 8, 8)
+def test_the_card_says_what_is_there(cfg: DictConfig, rows: dict[str, list[int]], trained: Path) -> None:
+    origin = samebits.read_run(trained).record["inputs"]["origin"]
+    card = (samebits.project().root / origin["card"]).read_text()
+    assert f"{sum(map(len, rows.values())):,} " in card
+    assert all(entry.sha256 in card for entry in cfg.data.files)
+    assert origin["title"] and origin["licence"] and origin["address"]  # the report and the model card name them
 
 
-def fetch(tmp_path: Path, uri: str, sha256: str) -> None:
-    cfg = compose([f'paths.raw="{tmp_path}/raw"'])
-    cfg.data.files = [{"uri": uri, "name": "file.csv", "sha256": sha256}]
-    module("data.fetch").fetch(cfg)
+def test_splits_are_disjoint_and_complete(cfg: DictConfig, rows: dict[str, list[int]]) -> None:
+    together = sorted(chain.from_iterable(rows.values()))
+    assert set(rows) == {"train", "val", "test"} and all(rows.values())
+    assert together == list(range(len(together)))
+    assert len(rows["val"]) / len(together) == pytest.approx(cfg.data.split.val, abs=0.01)
+    assert len(rows["test"]) / len(together) == pytest.approx(cfg.data.split.test, abs=0.01)
 
 
-def test_a_local_file_is_fetched_and_a_changed_one_refused(tmp_path: Path) -> None:
-    source = tmp_path / "a file.csv"
-    source.write_text("1,2\n")
-    sha256 = module("repro.hashing").file_sha256(source)
-    fetch(tmp_path, source.as_uri(), sha256)
-    kept = tmp_path / "raw/file.csv"
-    assert kept.read_text() == "1,2\n"
-
-    source.write_text("1,3\n")
-    fetch(tmp_path, source.as_uri(), sha256)  # what is there is the pinned file, so nothing is fetched
-    kept.chmod(0o644)
-    kept.write_text("edited")
-    with pytest.raises(UserError, match=sha256):  # now it must be fetched, and the source is another file
-        fetch(tmp_path, source.as_uri(), sha256)
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["file.csv"]
-
-
-def test_a_doi_goes_to_the_downloader_for_dois(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the network: what is asked of pooch, and what becomes of its answer."""
-    import pooch
-
-    uri = "doi:10.5281/zenodo.1/file.csv"
-    assert type(pooch.core.choose_downloader(uri)) is pooch.DOIDownloader
-
-    def download(self: pooch.DOIDownloader, url: str, output_file: str, pooch: None) -> None:
-        assert url == uri
-        Path(output_file).write_text("1,2\n")
-
-    monkeypatch.setattr(pooch.DOIDownloader, "__call__", download)
-    fetch(tmp_path, uri, hashlib.sha256(b"1,2\n").hexdigest())
-    assert (tmp_path / "raw/file.csv").read_text() == "1,2\n"
-
-
-def test_what_another_configuration_fetched_is_removed_and_what_is_yours_is_not(tmp_path: Path) -> None:
-    source = tmp_path / "file.csv"
-    source.write_text("1,2\n")
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    (raw / "old.csv").write_text("fetched")
-    (raw / "old.csv").chmod(0o444)
-    (raw / ".fetching-killed").mkdir()
-    sha256 = module("repro.hashing").file_sha256(source)
-    fetch(tmp_path, source.as_uri(), sha256)
-    assert [path.name for path in raw.iterdir()] == ["file.csv"]
-    (raw / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"notes.txt is not named in configs/data/"):
-        fetch(tmp_path, source.as_uri(), sha256)
-    assert (raw / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "pkg://sklearn/datasets/data/no-such-file.csv",
-        "pkg://no_such_package/file.csv",
-        "file:///no/such/file.csv",
-        "https://127.0.0.1:9/file.csv",
-        "ftp://example.org/file.csv",
-        "file.csv",
-    ],
-)
-def test_an_address_that_cannot_be_read_is_named_and_leaves_nothing(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be fetched"):
-        fetch(tmp_path, uri, "0" * 64)
-    assert list((tmp_path / "raw").iterdir()) == []
-
-
-def test_missing_and_outdated_data_are_refused(settings: Compose, tmp_path: Path) -> None:
-    require = module("data.prepared").require_prepared
-    require(settings())
-    with pytest.raises(UserError, match="missing: run `make data`"):
-        require(settings(f'paths.processed="{tmp_path}"'))
-    with pytest.raises(UserError, match="split"):
-        require(settings("data.split.seed=1"))
-    nothing = tmp_path / "processed"
-    with pytest.raises(UserError, match="missing: run `make data`"):
-        module("data.prepare").prepare(settings(f'paths.raw="{tmp_path}"', f'paths.processed="{nothing}"'))
-    with pytest.raises(UserError, match="leave no training data"):
-        module("data.prepare").prepare(settings(f'paths.processed="{nothing}"', "data.split.test=0.9"))
-    assert not nothing.exists()
-
-
-def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv.gz"
-    path.write_bytes(b"not gzip")
-    with pytest.raises(UserError, match="is not a table"):
-        list(module("data.prepare").read_table(path))
-
-
-def test_validation_and_test_have_batches_of_their_own_size(workspace: Path) -> None:
-    def sizes(eval_batch_size: int | None) -> set[int]:
-        made = module("data.datamodule").ArrayDataModule(
-            directory=str(workspace / "data/processed"), batch_size=32, seed=0, eval_batch_size=eval_batch_size
-        )
-        return {len(next(iter(loader))[1]) for loader in (made.val_dataloader(), made.test_dataloader())}
-
-    assert sizes(100) == {100} and sizes(None) == {32}
+def test_preparing_again_gives_the_same_bytes(cfg: DictConfig, tmp_path: Path) -> None:
+    again = samebits.compose([f"paths.processed='{tmp_path}'"])
+    module("data.prepare").prepare(again)
+    assert sha256(tmp_path) == sha256(Path(cfg.paths.processed))
+    again.data.split.seed += 1  # control
+    module("data.prepare").prepare(again)
+    assert sha256(tmp_path) != sha256(Path(cfg.paths.processed))

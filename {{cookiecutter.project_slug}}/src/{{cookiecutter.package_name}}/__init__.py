@@ -1,1 +1,1 @@
-"""A run is a function: inputs and environment in, outputs out. `train.py` is the place to start reading."""
+"""The research itself: `data/` says what a sample is, `models/` how it is learnt; `train.py` is the place to start."""

@@ -1,1 +1,1 @@
-"""From the published file to batches: `fetch` → `prepare` → `datamodule`."""
+"""From the published file to batches: `prepare` makes arrays and the split, `datamodule` batches of the arrays."""

@@ -1,4 +1,10 @@
-"""From arrays on disk to batches."""
+"""From arrays on disk to batches.
+
+`samebits.make_loader` gives batches that follow from the seed alone, whoever loads them and however often training was
+cut off. It takes any data set with a length and `dataset[index]`; transforms may draw from the global generators of
+Python, NumPy and PyTorch, which are set anew for each sample. The two further methods here are faster: `read_batch`
+reads a batch at once, and `augment` changes it with random numbers for each sample.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import samebits
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import UserError
-from ..repro.loading import make_loader
-from ..repro.randomness import SampleRandom
 from .images import move, to_input
 
 SPLITS = ("train", "val", "test")
@@ -46,8 +50,8 @@ class ArrayDataset(Dataset[Batch]):
         """Read a whole batch in one call: float32 (B, 1, 8, 8) and int64 (B,)."""
         return to_input(self.images[indices]), torch.from_numpy(self.labels[indices])
 
-    def augment(self, batch: Batch, random: SampleRandom) -> Batch:
-        """Move each image by random pixels; called by the loader, with random numbers for each sample."""
+    def augment(self, batch: Batch, random: samebits.SampleRandom) -> Batch:
+        """Move each image by up to `shift` pixels; `random` follows from seed, epoch and index of each sample."""
         if self.shift == 0:
             return batch
         images, labels = batch
@@ -94,19 +98,17 @@ class ArrayDataModule(pl.LightningDataModule):
             for part in ("images", "labels"):
                 path = self.directory / f"{split}_{part}.npy"
                 if not path.exists():
-                    raise UserError(f"{path} is missing: run `make data`.")
-
-    # make_loader is a DataLoader whose batches follow from the seed alone. Told the trainer, it shuffles, and begins
-    # where training stands; without, it reads in order.
+                    raise samebits.UserError(f"{path} is missing: run `make data`.")
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches of the training split."""
-        return make_loader(ArrayDataset(self.directory, "train", self.shift), trainer=self.trainer, **self.options)
+        """Shuffled, augmented batches of the training split, from where the trainer stands."""
+        dataset = ArrayDataset(self.directory, "train", self.shift)
+        return samebits.make_loader(dataset, trainer=self.trainer, **self.options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation split, in order."""
-        return make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
+        """Batches of the validation split, in order: no trainer is told."""
+        return samebits.make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
-        return make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)
+        return samebits.make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)

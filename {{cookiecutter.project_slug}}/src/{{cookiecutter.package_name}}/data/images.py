@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from ..errors import UserError
+import samebits
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +62,7 @@ def read_images(path: Path, invert: bool) -> np.ndarray:
         UserError: the file is missing, of an unknown kind, or not made of 64 pixels a row.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not a file: give the path of an image or of a CSV file.")
+        raise samebits.UserError(f"{path} is not a file: give the path of an image or of a CSV file.")
     pixels = _read_picture(path, invert) if path.suffix.lower() in SUFFIXES else _read_csv(path)
     return INK - pixels if invert else pixels
 
@@ -77,7 +76,7 @@ def _read_picture(path: Path, invert: bool) -> np.ndarray:
             solid = Image.alpha_composite(ground, picture.convert("RGBA"))
             small = solid.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} cannot be read as an image: save it as PNG and try again.") from error
+        raise samebits.UserError(f"{path} cannot be read as an image: save it as PNG and try again.") from error
     return np.round(np.asarray(small, dtype=np.float32)[None] * (INK / 255)).astype(np.uint8)
 
 
@@ -86,11 +85,11 @@ def _read_csv(path: Path) -> np.ndarray:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of an empty file, which is refused below
             table = np.loadtxt(path, delimiter=",", ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is neither an image nor a CSV file of numbers ({error}).") from error
+        raise samebits.UserError(f"{path} is neither an image nor a CSV file of numbers ({error}).") from error
     if table.size == 0:
-        raise UserError(f"{path} is empty: a row must hold {SIDE * SIDE} pixels.")
+        raise samebits.UserError(f"{path} is empty: a row must hold {SIDE * SIDE} pixels.")
     if table.shape[1] != SIDE * SIDE or not ((table >= 0) & (table <= INK)).all():
-        raise UserError(
+        raise samebits.UserError(
             f"{path} has {table.shape[1]} columns with values from {table.min():g} to {table.max():g},"
             f" but a row must hold {SIDE * SIDE} pixels from 0 (paper) to {INK} (ink)."
         )

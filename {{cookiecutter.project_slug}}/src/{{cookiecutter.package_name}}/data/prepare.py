@@ -1,9 +1,12 @@
-"""Make arrays and the split of the raw data: `python -m <package>.data.prepare`, the second stage of `make data`."""
+"""Make arrays of the raw data, and the split: `python -m <package>.data.prepare`, the second stage of `make data`.
+
+The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/. For data of your own,
+write `read_table()` anew, and images.py, which says what a sample is.
+"""
 
 from __future__ import annotations
 
 import gzip
-import json
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
@@ -11,31 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import samebits
 from omegaconf import DictConfig
 
-from ..cli import run_command
-from ..config import check
-from ..errors import UserError
 from .images import SIDE
-from .prepared import settings
 
 BLOCK = 1024  # rows that are worked on at a time, so that memory does not grow with the images
-Rows = dict[str, np.ndarray]  # of each split: which rows of the table, in rising order
+Rows = dict[str, np.ndarray]  # of each split: which rows of the raw table are in it, int64, ascending
 
 
+@samebits.stage(config_name="train")
 def prepare(cfg: DictConfig) -> dict[str, Any]:
     """Write `{train,val,test}_{images,labels}.npy` and `dataset.json` to `cfg.paths.processed`.
 
-    The split is a function of the labels and of `cfg.data.split` alone, so every run writes the same bytes. It is known
-    when all labels are: until then the images wait in a file.
+    The same raw data and the same `cfg.data.split` give the same bytes, wherever and however often this runs. The split
+    is known when all labels have been read; until then the images wait in a temporary file, and not in memory.
 
     Returns:
         What `dataset.json` holds: the settings, the number of samples and the raw rows of each split.
 
     Raises:
-        UserError: the raw file is missing or is not the expected table, or the fractions leave no training data.
+        UserError: the raw file is missing or not the expected table, or the fractions leave no training data. Nothing
+            has been written then.
     """
-    check(cfg)
     processed = Path(cfg.paths.processed)
     processed.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=processed.parent) as waiting:
@@ -46,35 +47,31 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
         waiting.flush()
         labels = np.concatenate(found)
         rows = split_rows(labels, cfg.data.split)
-        processed.mkdir(exist_ok=True)  # now: bad input leaves nothing behind
-        images = np.memmap(waiting, np.uint8, "r", shape=(len(labels), SIDE, SIDE))
+        processed.mkdir(exist_ok=True)  # not before: bad input leaves nothing behind
+        pixels = np.memmap(waiting, np.uint8, "r", shape=(len(labels), SIDE, SIDE))
         for name, index in rows.items():
-            copy_rows(images, index, processed / f"{name}_images.npy")
+            copy_rows(pixels, index, processed / f"{name}_images.npy")
             np.save(processed / f"{name}_labels.npy", labels[index])
-    dataset = {
-        **settings(cfg),
-        "samples": {name: len(index) for name, index in rows.items()},
-        "rows": {name: index.tolist() for name, index in rows.items()},
-    }
-    (processed / "dataset.json").write_text(json.dumps(dataset) + "\n")
     print(", ".join(f"{name}: {len(index):,} images" for name, index in rows.items()))
-    return dataset
+    return samebits.write_dataset(cfg, rows)
 
 
 def split_rows(labels: np.ndarray, split: DictConfig) -> Rows:
-    """Divide rows at random, with the same share of each label everywhere.
+    """Divide the rows at random, stratified: each label has the same share in every split.
 
     Args:
         labels: int64, shape (N,).
-        split: the share of `val` and of `test`, and the `seed`.
+        split: the fractions `val` and `test`, and the `seed`.
 
     Raises:
-        UserError: the shares leave no training data.
+        UserError: the fractions leave no training data.
     """
     from sklearn.model_selection import train_test_split
 
     if split.val + split.test >= 1:
-        raise UserError(f"data.split.val={split.val} and test={split.test} leave no training data: lower one of them.")
+        raise samebits.UserError(
+            f"data.split.val={split.val} and data.split.test={split.test} leave no training data: lower one of them."
+        )
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=split.test, stratify=labels, random_state=split.seed
     )
@@ -85,7 +82,7 @@ def split_rows(labels: np.ndarray, split: DictConfig) -> Rows:
 
 
 def copy_rows(images: np.ndarray, rows: np.ndarray, path: Path) -> None:
-    """Write some of the images, of any shape (N, ...), to a file as `np.save` does."""
+    """Write the chosen rows of `images`, shape (N, ...), to a file as `np.save` does."""
     copy = np.lib.format.open_memmap(path, "w+", images.dtype, (len(rows), *images.shape[1:]))
     for first in range(0, len(rows), BLOCK):
         copy[first : first + BLOCK] = images[rows[first : first + BLOCK]]
@@ -101,7 +98,7 @@ def read_table(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         UserError: the file is missing, or is not a table of 65 whole numbers a row.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing: run `make data`.")
+        raise samebits.UserError(f"{path} is missing: run `make data`.")
     empty = True
     try:
         with gzip.open(path, "rt") as text:
@@ -112,10 +109,10 @@ def read_table(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 empty = False
                 yield table[:, :-1].astype(np.uint8).reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a table ({error}): adapt read_table() in data/prepare.py.") from error
+        raise samebits.UserError(f"{path} is not a table ({error}): adapt read_table() in data/prepare.py.") from error
     if empty:
-        raise UserError(f"{path} is empty: adapt read_table() in data/prepare.py.")
+        raise samebits.UserError(f"{path} is empty: adapt read_table() in data/prepare.py.")
 
 
 if __name__ == "__main__":
-    run_command(prepare)
+    prepare()

@@ -1,0 +1,264 @@
+"""What goes into a bundle: the run, its data, the reports, and the project as the run had it.
+
+What nobody else may see is left out, and what is left works without Git.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlparse
+
+from omegaconf import DictConfig
+
+from ..engine import record as records
+from ..engine.errors import UserError
+from ..engine.git_snapshot import RESULTS
+from ..engine.hashing import HIDDEN, WORDS, present_sha256, redact
+from ..engine.inputs import code_sha256, lock_sha256
+from ..engine.project import Project, project
+from ..engine.record import PUBLISHED, WEIGHTS, Record
+from ..engine.run_loader import read_config
+from ..verify import provenance_diff
+from ..verify.integrity import require_unedited
+
+VERDICTS, LOCK, DVC = "verdicts/*.json", "dvc.lock", ".dvc/config"
+# Private, or of this computer alone, whether Git knows of it or not
+PRIVATE = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "config.local")
+CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
+REPLACED = (*RESULTS, "data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
+PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
+SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
+INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
+
+
+@dataclass
+class Contents:
+    """The files of a bundle.
+
+    Attributes:
+        root: of the project.
+        record: of the run.
+        run: the run's folder in the bundle, `models/main` for example.
+        files: where each file is read from, by its path in the bundle.
+        data: those that are data, what the run reads and the raw files it was made of; each with its sha256.
+        remarks: what is not as it is here, each as a sentence for the user.
+    """
+
+    root: Path
+    record: Record
+    run: str
+    files: dict[str, Path]
+    data: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def collect(run: Path, staging: Path, with_data: bool, root: Path | None = None) -> Contents:
+    """Check a run, and collect what belongs to it.
+
+    Args:
+        run: its directory, or the published copy.
+        staging: an empty folder, for files that are not those here.
+        with_data: whether the data go in.
+        root: of the project whose data and reports they are.
+
+    Raises:
+        UserError: the run has not finished, was edited, lacks its weights, or its data or code are not here.
+    """
+    root = root or project().root
+    record, name = records.read_finished(run), os.path.relpath(run)
+    require_unedited(run)
+    if not (run / WEIGHTS).exists():
+        raise UserError(f"{name}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
+    if not with_data:
+        _require_addresses(name, record)
+    data = _data(name, record, read_config(run, root), root) if with_data else {}
+    remarks = write_project(record, run, staging)
+    place = f"models/{run.resolve().name}"
+    files = {path.relative_to(staging).as_posix(): path for path in sorted(staging.rglob("*")) if path.is_file()}
+    files |= {f"{place}/{each}": run / each for each in PUBLISHED if (run / each).exists()}
+    files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in sorted(run.glob(VERDICTS))}
+    files |= _reports(root)
+    files |= {each: path for each, (path, _) in data.items()}
+    files |= {LOCK: root / LOCK} if (root / LOCK).exists() else {}
+    for large in record["source"].get("left_out", {}):
+        remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
+    return Contents(root, record, place, files, {each: sha256 for each, (_, sha256) in data.items()}, remarks)
+
+
+def _require_addresses(name: str, record: Record) -> None:
+    """Refuse to name data by an address that means something on this computer alone."""
+    for each in record["inputs"].get("origin", {}).get("files", []):
+        if urlparse(each["uri"]).scheme == "file":
+            raise UserError(
+                f"{name} was made of {each['uri']}, which nobody else can fetch: bundle it with its data (without"
+                " DATA=no), or publish them first and write their address into configs/data/."
+            )
+
+
+def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, tuple[Path, str]]:
+    """Find the data that the run read, and the raw files where they are here: path and sha256 of each."""
+    processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
+    if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
+        raise UserError(
+            f"{name} read its data from outside of the project ({cfg.paths.processed}): bundle it without them, with"
+            " DATA=no, or train on data in data/."
+        )
+    if changed := provenance_diff.data_differences(record, cfg):
+        file, recorded, here = changed[0]
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"the data here are not those of {name} ({file}: recorded {recorded[:12]}, here {here[:12]}{more}): choose"
+            " the run's data in configs/train.yaml and run `make data`, or bundle the run without data, with DATA=no."
+        )
+    origin = record["inputs"].get("origin", {}).get("files", [])
+    found = [(processed / each, sha256) for each, sha256 in record["inputs"]["data"].items()]
+    found += [(raw / each["name"], each["sha256"]) for each in origin if (raw / each["name"]).exists()]
+    return {path.relative_to(root).as_posix(): (path, sha256) for path, sha256 in sorted(found)}
+
+
+def _reports(root: Path) -> dict[str, Path]:
+    """Find the reports; the weights of the reference, which Git has not either, stay here."""
+    paths = sorted(path for path in (root / "reports").rglob("*") if path.is_file() and not path.is_symlink())
+    names = [(path.relative_to(root).as_posix(), path) for path in paths]
+    return {name: path for name, path in names if not is_left_out(name) and path.name != WEIGHTS}
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file of this path belongs to this computer alone."""
+    return any(fnmatch.fnmatch(part, pattern) for part in Path(name).parts for pattern in (*PRIVATE, *CACHES))
+
+
+def write_project(record: Record, run: Path, target: Path) -> list[str]:
+    """Write the project as the run had it to a folder, without results and data.
+
+    Args:
+        record: of the run.
+        run: its directory.
+        target: the folder; made if missing.
+
+    Returns:
+        What is not as it was, each as a sentence for the user.
+
+    Raises:
+        UserError: the recorded state cannot be found, or holds a password where it must not be taken out.
+    """
+    known = provenance_diff.export_code(record, run, target, instead=INSTEAD)
+    changed = [] if known else provenance_diff.settings_differences(record)[0]
+    if changed:
+        raise UserError(
+            f"the settings in configs/ are no longer those of {run} ({changed[0][0]}), and Git does not know those:"
+            " restore them, or bundle a run of the settings here: `make train`, then `make bundle`."
+        )
+    for name in REPLACED:
+        _remove(target / name, keep=".gitignore")
+    remarks = [*_add_outside(record, target), *_library(record, target), *_leave_out(target)]
+    _require_recorded(record, target)
+    remarks += _without_logins(target)
+    config = target / DVC
+    if config.exists():
+        config.write_text(without_git(config.read_text(encoding="utf-8")), encoding="utf-8")
+    return remarks
+
+
+def without_git(config: str) -> str:
+    """Change DVC's configuration so that it works without Git, and names no login."""
+    lines = re.sub(r"(?m)^[ \t]*no_scm[ \t]*=.*\n?", "", SECRET.sub("", redact(config)))
+    section = re.search(r"(?m)^\[core\][ \t]*$", lines)
+    if section is None:
+        return f"{lines.rstrip()}\n[core]\n    no_scm = true\n".lstrip()
+    return f"{lines[: section.end()]}\n    no_scm = true{lines[section.end() :]}"
+
+
+def _remove(path: Path, keep: str) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for each in path.iterdir():
+            if each.name != keep:
+                _remove(each, "")
+        if not any(path.iterdir()):
+            path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _leave_out(target: Path) -> list[str]:
+    """Remove what is private, and links out of the tree; one to a file inside becomes that file."""
+    remarks = []
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if path.is_symlink() and path.is_file() and path.resolve().is_relative_to(target.resolve()):
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+        elif path.is_symlink() or (path.exists() and is_left_out(path.name)):
+            remarks.append(f"{name} was left out ({'a link' if path.is_symlink() else 'private, or a cache'})")
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return remarks
+
+
+def _add_outside(record: Record, target: Path) -> list[str]:
+    """Add code that the run loaded although its imports do not lead to it, and that Git ignores."""
+    remarks, here = [], project().root
+    for name, sha256 in record["inputs"].get("outside", {}).items():
+        if name.startswith(".../"):
+            remarks.append(f"{name} was loaded from outside of the project, so it is not in the bundle")
+        elif present_sha256(target, [name]).get(name) != sha256:
+            if present_sha256(here, [name]).get(name) != sha256:
+                raise UserError(
+                    f"{name}, which the run loaded from outside of the package, is not what it was: restore it."
+                )
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(here / name, target / name)
+    return remarks
+
+
+def _library(record: Record, target: Path) -> list[str]:
+    """Say which edited files of the library are not in the tree, as they are where the project holds its source."""
+    edited = record["inputs"].get("library", {})
+    inside = present_sha256(target / project().source.relative_to(project().root) / "samebits", edited)
+    missing = [name for name, sha256 in edited.items() if inside.get(name) != sha256]
+    if not missing:
+        return []
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return [f"samebits/{missing[0]}{more} was not as released when the run was trained, and is not in the bundle"]
+
+
+def _require_recorded(record: Record, target: Path) -> None:
+    """Refuse a tree that is not what the record says, for nobody would get the same with it."""
+    code = code_sha256(record["inputs"]["config"], Project(target, project().name))
+    for kind, found in (("code", code), ("lock", lock_sha256(target))):
+        recorded = record["inputs"][kind]
+        for name in sorted(recorded | found):
+            if recorded.get(name) != found.get(name):
+                raise UserError(
+                    f"the state of the code that Git keeps is not the recorded one ({kind} {name}): {INSTEAD}."
+                )
+
+
+def _without_logins(target: Path) -> list[str]:
+    """Replace passwords in addresses; where the bytes are inputs of the run, refuse."""
+    remarks, package = [], target / project().package.relative_to(project().root)
+    for path in sorted(path for path in target.rglob("*") if path.is_file()):
+        name = path.relative_to(target)
+        is_input = path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py")
+        if path.suffix == ".py" and not is_input:
+            continue  # tests of what is done with passwords
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        hidden = redact(text) if name.parts[0] == "configs" else PASSWORD.sub(HIDDEN, text)
+        if hidden == text:
+            continue
+        if is_input:
+            raise UserError(
+                f"{name} has an address with a password in it, and cannot be changed, because it is part of what the"
+                " run was made of: take the password out, then `make train` and `make bundle`."
+            )
+        path.write_bytes(hidden.encode())
+        remarks.append(f"in {name}, the login in an address was replaced by {HIDDEN}")
+    return remarks

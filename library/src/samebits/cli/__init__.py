@@ -1,0 +1,74 @@
+"""The command line: `samebits <verb>`. Each verb is a module's `parser` and `main`, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from importlib import import_module
+
+from ..engine.errors import UserError
+
+# verb: (module, prefix of its functions, what it does)
+VERBS = {
+    "reproduce": ("verify.verification", "", "train a run again, compare every step, and give a verdict"),
+    "compare": ("verify.show", "compare_", "say why two runs differ"),
+    "show": ("verify.show", "", "say what made a run, or some weights"),
+    "invariance": ("verify.invariance", "", "train with what must not matter changed, and compare the weights"),
+    "sweep": ("sweep.sweep", "", "train every combination of settings, here or on a cluster"),
+    "status": ("sweep.run_status", "", "say where the runs of the sweeps are"),
+    "search": ("search.search", "", "search for good settings, as configs/search/ says"),
+    "report": ("report.report", "", "write the report on all runs"),
+    "replicate": ("report.replication", "", "train the main run's experiment on other data"),
+    "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
+    "push": ("share", "", "share runs by Git and the DVC remote"),
+    "pull": ("share", "pull_", "fetch data and weights that others have shared"),
+    "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
+    "config": ("cli.config", "", "print one of the library's configs, to be copied"),
+    "lab": ("serve", "lab_", "serve JupyterLab and the report"),
+    "tracking": ("serve", "tracking_", "serve MLflow's pages behind a password"),
+    "update": ("cli.update", "", "bring a newer version of the template"),
+    "eject": ("cli.eject", "", "unpack the library's source into the project"),
+}
+FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
+
+
+def usage() -> str:
+    """List the verbs."""
+    verbs = "\n".join(f"  {verb:<12}{about}" for verb, (_, _, about) in VERBS.items())
+    return (
+        f"Usage: samebits <verb> [arguments]\n\n{verbs}\n\n"
+        "`samebits <verb> --help` says more. A project is trained by its own command: python -m <package>.train."
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a verb; a user's mistake is one sentence and the exit status 2."""
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if verb == "--version":
+        from .. import __version__
+
+        print(f"samebits {__version__}")
+        return
+    from ..engine.command_line import one_sentence
+
+    with one_sentence():
+        if verb not in VERBS:
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(f"samebits has no verb {verb!r}{hint}: `samebits --help` lists them.")
+        module, prefix, about = VERBS[verb]
+        found = import_module(f"samebits.{module}")
+        if verb in FORWARDED:
+            if {"--help", "-h"} & set(rest):
+                print((found.__doc__ or "").strip())
+            else:
+                getattr(found, f"{prefix}main")(rest)
+            return
+        parser: argparse.ArgumentParser = getattr(found, f"{prefix}parser")()
+        parser.prog = f"samebits {verb}"
+        parser.description = parser.description or f"{about[0].upper()}{about[1:]}."
+        getattr(found, f"{prefix}main")(parser.parse_intermixed_args(rest))

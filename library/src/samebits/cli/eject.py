@@ -1,0 +1,154 @@
+"""Unpack the vendored library into `src/samebits/`, for who wants to own every line: `make eject`.
+
+Everything works as before: `src/samebits/RECORD` is the wheel's list of its files' hashes, by which the library tells a
+file that is as released, and keeps the runs' names, from one that has been edited.
+
+Run as `PYTHONPATH=vendor/samebits-<version>-py3-none-any.whl python3 -m samebits.cli.eject`: it needs the standard
+library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import tomllib
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+from ..engine.errors import UserError
+from ..engine.project import project
+from .update import one_sentence
+
+PACKAGE = "src/samebits"
+LOCK = "requirements/samebits.txt"
+DEPENDENCY = re.compile(r'(?P<before>\n[ \t]*)?"samebits(?:\[(?P<extras>[^\]"]*)\])?\s*(?:[=<>~!@][^"]*)?"')
+EXTRA = re.compile(r"""(?:\s+and)?\s*extra\s*==\s*['"]([\w-]+)['"]""")
+MYPY = """
+# the library's types were checked by its own rules
+[[tool.mypy.overrides]]
+module = "samebits.*"
+ignore_errors = true
+"""
+ISORT = """
+# where it is imported, the order of imports stays as it was
+[tool.ruff.lint.isort]
+known-third-party = ["samebits"]
+"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Eject the library.
+
+    Raises:
+        UserError: it has been done, or there is nothing to unpack, or pyproject.toml is not as the template wrote it.
+    """
+    root = project().root
+    if (root / PACKAGE).exists():
+        raise UserError(f"{root / PACKAGE} is there already: the library has been ejected, and is yours to edit.")
+    wheels = sorted(root.glob("vendor/samebits-*.whl"))
+    if len(wheels) != 1:
+        raise UserError(
+            f"{root}/vendor has {len(wheels)} wheels of samebits, and should have one: git checkout -- vendor"
+        )
+    (wheel,) = wheels
+    # Built aside, and put into place once all of it is there: whatever fails before leaves the project as it was.
+    with tempfile.TemporaryDirectory(prefix=".eject-", dir=root / "src") as name, zipfile.ZipFile(wheel) as archive:
+        folder = Path(name)
+        archive.extractall(folder, [each for each in archive.namelist() if each.startswith("samebits/")])
+        (info,) = (each.removesuffix("RECORD") for each in archive.namelist() if each.endswith(".dist-info/RECORD"))
+        (folder / "samebits/RECORD").write_bytes(archive.read(f"{info}RECORD"))
+        metadata = message_from_bytes(archive.read(f"{info}METADATA"))
+        text = (root / "pyproject.toml").read_text(encoding="utf-8")
+        text = unhooked(text, metadata.get_all("Requires-Dist", []))
+        (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+        (folder / "samebits").rename(root / PACKAGE)
+        (folder / "pyproject.toml").replace(root / "pyproject.toml")
+    wheel.unlink()
+    (root / LOCK).unlink(missing_ok=True)
+    if not any(wheel.parent.iterdir()):
+        wheel.parent.rmdir()
+    print(
+        f"{PACKAGE}/ holds samebits {metadata['Version']}, which is yours now. {wheel.relative_to(root)} and {LOCK}"
+        "\nare gone; pyproject.toml names the package, and what it needs. Runs keep their names until you edit it."
+        "\nNext: make setup && git add --all && git commit --message 'Eject samebits'"
+    )
+
+
+def unhooked(text: str, requirements: list[str]) -> str:
+    """Return pyproject.toml with the library as a package of the project's own, and its needs as the project's.
+
+    Raises:
+        UserError: pyproject.toml has lost a place that has to be changed.
+    """
+    head, tool, tools = text.partition("\n[tool.")
+    base = True  # the library's own needs are listed once, those of an extra where the extra was named
+
+    def needed(line: re.Match[str]) -> str:
+        nonlocal base
+        extras = {extra.strip() for extra in (line["extras"] or "").split(",")} - {""}
+        before = line["before"] or ""
+        found = (",".join(f"{before or ' '}{each}" for each in map(quoted, needs(requirements, extras, base)))).lstrip(
+            " "
+        )
+        base = False
+        return found
+
+    head, depended = DEPENDENCY.subn(needed, head)
+    head += '\n[project.scripts]\nsamebits = "samebits.cli:main"\n' if "[project.scripts]" not in head else ""
+    tools, packages = re.subn(r'^(packages = \["src/[^]]*)\]', r'\1, "src/samebits"]', tools, count=1, flags=re.M)
+    text = head + tool + tools
+    for table, key, path in (("ruff", "extend-exclude", "src/samebits"), ("mypy", "exclude", "^src/samebits/")):
+        if re.search(rf"^{key} = \[", tools, re.M):
+            text = re.sub(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)
+        else:
+            text = re.sub(rf"^\[tool\.{table}\]\n", f'[tool.{table}]\n{key} = ["{path}"]\n', text, count=1, flags=re.M)
+    text += MYPY
+    text += ISORT if "[tool.ruff.lint.isort]" not in text else ""
+    try:
+        tomllib.loads(text)
+    except ValueError as error:
+        raise UserError(f"pyproject.toml could not be rewritten ({error}): bring back its form of before.") from error
+    if not depended or not packages:
+        place = 'packages = ["src/...' if depended else '"samebits...'
+        raise UserError(f"pyproject.toml has no line {place} any more: put it back as the template wrote it.")
+    return text
+
+
+def needs(requirements: list[str], extras: set[str], base: bool) -> list[str]:
+    """List what the wheel requires, with these extras.
+
+    Args:
+        requirements: the wheel's Requires-Dist.
+        extras: names of extras.
+        base: whether to list what it requires without any extra, too.
+    """
+    found: list[str] = []
+    for each in requirements:
+        extra = EXTRA.search(each)
+        if base if extra is None else extra[1] in extras:
+            requirement = re.sub(r"\s*;\s*$", "", EXTRA.sub("", each))
+            inner = DEPENDENCY.fullmatch(f'"{requirement}"')  # an extra that stands for others
+            more = (
+                needs(requirements, {one.strip() for one in inner["extras"].split(",")}, False)
+                if inner
+                else [requirement]
+            )
+            found += [one for one in more if one not in found]
+    return found
+
+
+def quoted(requirement: str) -> str:
+    """Write a requirement as a string of TOML."""
+    return '"' + requirement.replace('"', "'") + '"'
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    return argparse.ArgumentParser(description="Unpack the library's source into src/samebits/, and unhook the wheel.")
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main(parser().parse_args())

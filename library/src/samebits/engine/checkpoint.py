@@ -1,0 +1,184 @@
+"""Exact resume: a run that was killed goes on where its newest checkpoint stands, as if nothing had happened."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from . import loop_state
+from .callbacks import History
+from .errors import RESUME_LATER, STOP_SIGNALS, UserError
+from .files import is_sealed, write_sealed
+from .sharded_strategy import ShardedStrategy
+
+Checkpoint = dict[str, Any]
+
+FILES = "resume-[0-9]*[0-9].ckpt"
+
+
+class SealedCheckpointIO(TorchCheckpointIO):
+    """Writes every checkpoint whole or not at all, with its sha256, and reads tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; `torch.load` reads the file, too."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Read a checkpoint to the CPU."""
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class ExactResume(pl.Callback):
+    """Saves the whole state of training now and then, between two steps, where it is smallest.
+
+    Args:
+        directory: where checkpoints are written; the newest and the one before it are kept.
+        every_n_steps: optimiser steps from one checkpoint to the next.
+        every_minutes: time from one to the next, for slow steps.
+        grace_seconds: how long after SIGTERM a validation may go on; a checkpoint can be written only after it.
+    """
+
+    def __init__(self, directory: str, every_n_steps: int, every_minutes: float, grace_seconds: float) -> None:
+        self.directory = Path(directory)
+        self.every_n_steps = every_n_steps
+        self.every_minutes = every_minutes
+        self.grace_seconds = grace_seconds
+        self.previous: Path | None = None  # the newest checkpoint that is known to be good
+        self.verified = False  # whether a checkpoint of this process has been read back
+        self.saving = False  # not when another callback makes a checkpoint for purposes of its own
+        self.step = 0  # of the last batch's end, or of the last checkpoint
+        self.saved_step, self.saved_time = 0, time.monotonic()
+        self.stop_time: float | None = None  # when a signal asked to stop
+        self.state: dict[str, Any] | None = None  # read from a checkpoint, not yet put back
+
+    def find(self) -> Path | None:
+        """Find the newest undamaged checkpoint; say which ones are damaged."""
+        for unfinished in self.directory.glob("*.ckpt.new"):
+            unfinished.unlink()
+        paths = sorted(self.directory.glob(FILES), reverse=True)
+        good = next((path for path in paths if is_sealed(path)), None)
+        for path in paths[: paths.index(good) if good else None]:
+            instead = f"going on from {good.name}" if good else "training from the beginning"
+            print(f"{path} is damaged: {instead}.", file=sys.stderr)
+        if good:
+            print(f"This run was cut off; going on from step {int(good.stem.removeprefix('resume-')):,}.", flush=True)
+        self.previous = good
+        return good
+
+    # --- what is saved beside Lightning's own
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Checkpoint) -> None:
+        """Add what Lightning leaves out; leave out what config.yaml holds."""
+        if not self.saving:
+            return
+        for key in [key for key in checkpoint if key.startswith("hyper_parameters") or key == "hparams_name"]:
+            del checkpoint[key]
+        state = loop_state.collect(trainer)
+        state["history"] = [history.file.position() for history in histories(trainer)]
+        checkpoint[type(self).__name__] = state
+        # When it restarts at the start of a batch, Lightning counts the step before it once more
+        if not trainer.fit_loop.epoch_loop._should_accumulate():
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Checkpoint) -> None:
+        """Keep it for the start of the first batch."""
+        self.state = checkpoint[type(self).__name__]
+
+    # --- when it is saved and put back
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals over from Lightning, which stops at points from where it cannot resume exactly."""
+        self.step = self.saved_step = trainer.global_step
+        self.saved_time = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._request_stop)  # Lightning puts the former handler back
+
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_time is None:  # clusters may send it several times
+            self.stop_time = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Put back what was read, or save where it is due. Gradients in accumulation are never saved."""
+        if self.state is not None:
+            for history, position in zip(histories(trainer), self.state["history"], strict=True):
+                history.file.rewind(position)
+            loop_state.restore(trainer, self.state)
+            self.state = None
+        if trainer.global_step == self.step:
+            return
+        self.step = trainer.global_step
+        late = time.monotonic() - self.saved_time >= 60 * self.every_minutes
+        stop, late = requested_by_any(trainer, self.stop_time is not None, late)
+        if stop or late or self.step - self.saved_step >= self.every_n_steps:
+            self.save(trainer)
+        if stop:
+            print(f"\nAsked to stop: saved step {self.step:,}; the same command goes on from there.", file=sys.stderr)
+            raise SystemExit(RESUME_LATER)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop, where SIGTERM came after the last step."""
+        self._stop_unsaved(0)
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Stop in a long validation during which SIGTERM came."""
+        self._stop_unsaved(self.grace_seconds)
+
+    def _stop_unsaved(self, grace_seconds: float) -> None:
+        if self.stop_time is not None and time.monotonic() - self.stop_time >= grace_seconds:
+            print("\nAsked to stop: the same command goes on from the last checkpoint.", file=sys.stderr)
+            raise SystemExit(RESUME_LATER)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint; keep the one before it, and remove older and damaged ones."""
+        path = self.directory / f"resume-{self.step:09}.ckpt"
+        self.saving = True
+        trainer.save_checkpoint(path)
+        self.saving = False
+        if trainer.is_global_zero:
+            if not self.verified:
+                self._verify(path)
+            for old in self.directory.glob(FILES):
+                if old not in (path, self.previous):
+                    old.unlink()
+        self.previous = path
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+
+    def _verify(self, path: Path) -> None:
+        """Read the first checkpoint back: better to know now than after the run was killed."""
+        try:
+            SealedCheckpointIO().load_checkpoint(path)
+        except pickle.UnpicklingError as error:
+            path.unlink()
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            raise UserError(
+                f"the training's state holds {found[1] if found else 'an object'}, which cannot be loaded safely: keep"
+                " tensors, numbers, texts, lists and dicts alone in state_dict() and on_save_checkpoint()."
+            ) from error
+        self.verified = True
+
+
+def requested_by_any(trainer: pl.Trainer, *requests: bool) -> list[bool]:
+    """Return this process's requests or, of several processes, what any of them requested a step ago."""
+    strategy = trainer.strategy
+    if not isinstance(strategy, ShardedStrategy):
+        return list(requests)
+    requested, strategy.requests = strategy.requested, list(requests)
+    return requested
+
+
+def histories(trainer: pl.Trainer) -> list[History]:
+    """List the loggers that go on where a run was cut off."""
+    return [logger for logger in trainer.loggers if isinstance(logger, History)]

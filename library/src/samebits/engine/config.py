@@ -1,0 +1,184 @@
+"""The configuration: where it is, how to compose it without a command line, and what it must satisfy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import distributed
+from .errors import UserError
+from .project import project
+
+Rule = tuple[str, Callable[[Any], bool], str]
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _line(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\n" not in value
+
+
+def _text(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value))
+
+
+# "hours:minutes:seconds" or "days-hours:minutes:seconds": without the quotes, YAML would make 1:00:00 the number 3600
+TIME = r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)"
+
+# A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
+GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
+REQUIRED = {*GROUPS, "seed", "determinism.enabled", "determinism.portable"}
+RULES: list[Rule] = [
+    *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(GROUPS)),
+    ("seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("trainer.max_epochs", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    (
+        "trainer.devices",
+        lambda v: _whole(v, 1) or (isinstance(v, list) and v != []),
+        "a number of processes, or a list of GPUs",
+    ),
+    ("trainer.num_nodes", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("trainer.max_time", lambda v: False, "null, because what the clock decides cannot be repeated; use max_epochs"),
+    ("trainer.strategy", lambda v: v == "auto", "auto: trainer.devices says how many processes there are"),
+    ("trainer.benchmark", lambda v: v is False, "false: it would choose by the speed of the moment"),
+    ("trainer.val_check_interval", _real, "a number of batches or a fraction of an epoch, not a time of the clock"),
+    ("data.module.batch_size", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("data.module.eval_batch_size", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("data.module.num_workers", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    ("data.module.prefetch_factor", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("data.module.shift", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    ("data.split.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
+    ("data.split.test", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
+    ("data.split.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("model.optimizer.lr", lambda v: _real(v) and v > 0, "a number above 0"),
+    ("model.network.dropout", lambda v: _real(v) and 0 <= v < 1, "a number from 0 to below 1"),
+    ("determinism.enabled", lambda v: isinstance(v, bool), "true or false"),
+    ("determinism.portable", lambda v: isinstance(v, bool), "true or false"),
+    ("determinism.shards", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("determinism.threads", lambda v: v is None or _whole(v, 1), "a whole number of at least 1"),
+    ("callbacks.resume.every_n_steps", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
+    ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
+    ("force", lambda v: isinstance(v, bool), "true or false"),
+    ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
+    ("cluster.name", lambda v: v in ("local", "slurm", "ray"), "local, slurm or ray"),
+    *((f"cluster.{key}", _line, "a name, or null") for key in ("partition", "account", "qos", "container")),
+    ("cluster.time", _text(TIME), 'a time in quotes, "12:00:00" or "2-00:00:00" (two days)'),
+    ("cluster.warning", lambda v: _whole(v, 1), "a whole number of seconds, of at least 1"),
+    ("cluster.memory", _text(r"[1-9]\d*[MGT]B?"), "a size as 8GB, or null"),
+    ("cluster.gpus", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    *((f"cluster.{key}", lambda v: _whole(v, 1), "a whole number of at least 1") for key in ("cpus", "nodes")),
+    ("cluster.tasks_per_node", lambda v: _whole(v, 1), "a whole number of at least 1"),
+    ("cluster.setup", lambda v: isinstance(v, list) and all(map(_line, v)), 'a list of lines, ["module load cuda"]'),
+    ("cluster.more", lambda v: isinstance(v, dict), "options of sbatch by their names, {constraint: a100}"),
+    ("cluster.address", _text(r"auto|[\w.-]+:\d+"), "auto, host:port, or null"),
+    ("cluster.retries", lambda v: _whole(v, 0), "a whole number of at least 0"),
+]
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse values that no run can work with, before anything is read, imported or written.
+
+    Raises:
+        UserError: names the key, its value and what would be accepted.
+    """
+    known = known_settings()
+    for name in map(str, cfg):
+        if name == "search":
+            raise UserError(
+                "search=... chooses what `make search` varies, and means nothing to one training: leave it out."
+            )
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(
+                f"there is no setting {name!r}{hint}: declare a new one in configs/train.yaml;"
+                " a file in configs/experiment/ starts with the line `# @package _global_`."
+            )
+    for key, accepts, wanted in RULES:
+        value = get(cfg, key)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=False)
+        if (value is not None or key in REQUIRED) and not accepts(value):
+            mend = "leave it out" if wanted.startswith("null") else f"give it as {key}=<value>, or in configs/"
+            raise UserError(f"{key} is {value!r}, but must be {wanted}: {mend}.")
+    if cfg.determinism.enabled and get(cfg, "determinism.threads") is None:
+        raise UserError("determinism.threads is null, but the number of threads matters: give one, or determinism=off.")
+    if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
+        raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
+    check_shards(cfg)
+    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
+        raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
+
+
+def check_shards(cfg: DictConfig) -> None:
+    """Refuse numbers of processes and shards that do not go together.
+
+    Raises:
+        UserError: names both.
+    """
+    shards, processes = distributed.number_of_shards(cfg), distributed.wanted_processes(cfg)
+    if shards < processes:
+        raise UserError(
+            f"determinism.shards is {shards}, but trainer.devices and trainer.num_nodes make {processes} processes, and"
+            " each of them needs a shard: ask for fewer processes or more shards."
+        )
+    if shards == 1:
+        return
+    batch_size = get(cfg, "data.module.batch_size")
+    if batch_size is not None and batch_size < shards:
+        raise UserError(f"data.module.batch_size is {batch_size}, too few samples for {shards} shards: raise it.")
+    if get(cfg, "trainer.precision") in ("16-mixed", 16, "16"):
+        raise UserError("trainer.precision=16-mixed rescales as it goes, which shards cannot do: use bf16-mixed.")
+    if get(cfg, "trainer.sync_batchnorm"):
+        raise UserError("trainer.sync_batchnorm adds up in an order that depends on the processes: leave it out.")
+
+
+@cache
+def known_settings() -> set[str]:
+    """List the names that a configuration may have at its top: those of configs/train.yaml, and its groups."""
+    train = OmegaConf.load(project().configs / "train.yaml")
+    assert isinstance(train, DictConfig)
+    groups = {str(name) for entry in train.defaults if isinstance(entry, DictConfig) for name in entry if entry[name]}
+    return {str(name) for name in train} - {"defaults"} | groups - {"hydra"}
+
+
+def get(cfg: DictConfig, key: str) -> Any:
+    """Read a dotted key; None where it is missing.
+
+    Raises:
+        UserError: the value refers to a key that does not exist.
+    """
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key} cannot be read from the configuration: {str(error).splitlines()[0]}.") from error
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the configuration as the command line would: for notebooks and tests.
+
+    Paths come out absolute, so that it works from any folder.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
+        return hydra_compose("train", overrides=[f"paths.root={quote(str(project().root))}", *overrides])
+
+
+def quote(text: str) -> str:
+    """Write `text` as one value of Hydra's command-line grammar, whatever characters it holds."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

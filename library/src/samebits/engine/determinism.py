@@ -1,0 +1,89 @@
+"""Pins what would otherwise vary between two runs with the same inputs: the `determinism` group of the settings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from .errors import UserError
+
+X86 = ("x86_64", "AMD64")
+
+
+def supported(determinism: DictConfig) -> bool:
+    """Whether the processor has the instructions that the settings pin; True where it is of another kind."""
+    description = Path("/proc/cpuinfo")
+    if determinism.env.get("ATEN_CPU_CAPABILITY") != "avx2" or not description.exists():
+        return True
+    return platform.machine() not in X86 or bool(re.search(r"^flags\s*:.*\bavx2\b", description.read_text(), re.M))
+
+
+def before_torch(determinism: DictConfig) -> None:
+    """Set the environment variables that PyTorch, NumPy and their libraries read once; null removes one."""
+    if not supported(determinism):
+        raise UserError(
+            "determinism=portable pins the AVX2 instructions, which this processor lacks: say determinism=native."
+        )
+    for name, value in determinism.env.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = str(value)
+
+
+def require_untouched(determinism: DictConfig) -> None:
+    """Refuse to train where PyTorch has been loaded with another environment, which it will not read again."""
+    if not determinism.enabled or "torch" not in sys.modules:
+        return
+    for name, value in determinism.env.items():
+        if os.environ.get(name) != (None if value is None else str(value)):
+            what = f"{name} could be removed" if value is None else f"{name}={value} could be set"
+            raise UserError(
+                f"PyTorch was loaded before {what}: train with other `determinism` settings in a"
+                " command of its own, or restart the notebook and call train() before torch is imported."
+            )
+
+
+def pin_threads(determinism: DictConfig) -> None:
+    """Set the number of threads, for a process that has loaded PyTorch already."""
+    import torch
+
+    if determinism.threads is not None:
+        torch.set_num_threads(determinism.threads)
+
+
+def after_torch(determinism: DictConfig) -> None:
+    """Set what PyTorch lets one set after it has been loaded, and say what is not pinned."""
+    import torch
+
+    pin_threads(determinism)
+    torch.use_deterministic_algorithms(determinism.enabled)
+    if not determinism.enabled:
+        print("determinism=off: nothing is pinned, so another run with the same inputs may give other weights.")
+        return
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False  # it would choose the kernel that is fastest at this moment
+    torch.set_float32_matmul_precision("highest")  # no TF32: it differs between kinds of GPU
+    torch.backends.cudnn.allow_tf32 = False
+    if determinism.portable and platform.machine() not in X86:
+        print(f"determinism=portable: on {platform.machine()} only this kind of processor gives the same weights.")
+    pinned = determinism.env.get("ATEN_CPU_CAPABILITY")
+    found = torch.backends.cpu.get_cpu_capability()
+    if pinned and platform.machine() in X86 and found.lower() != pinned:
+        raise UserError(f"PyTorch uses {found} instead of {pinned}: train in a command of its own.")
+
+
+def explain(error: RuntimeError) -> UserError | None:
+    """Turn PyTorch's refusal of an operation that has no deterministic implementation into a sentence, else None."""
+    operation = re.search(r"(\S.*?) does not have a deterministic implementation", str(error))
+    if operation is None:
+        return None
+    return UserError(
+        f"the operation {operation[1]} has no deterministic implementation: replace it in the model (PyTorch's page on"
+        " reproducibility lists such operations), or say determinism=off, and live with results that vary."
+    )

@@ -1,0 +1,247 @@
+"""What a run is a function of, by content: settings, code, locked packages, data, and the library's contract."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .code_closure import code_closure, targets
+from .distributed import number_of_shards
+from .errors import UserError
+from .files import write_atomically
+from .hashing import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, redact
+from .project import Project, project
+
+LIBRARY = Path(__file__).resolve().parents[1]
+RUN_PATH = "<run>"
+HASHED = ("config", "code", "lock", "data", "contract", "library")  # what names a run
+
+# Raised when, and only when, some training's bits change: tests/golden.json holds digests of reference trainings.
+# A release of the library that keeps it renames no run.
+CONTRACT = 1
+EXPECTED = "EXPECTED_INPUTS"  # environment variable: the fingerprint of what a sweep has asked for
+
+# Settings that cannot change the result: where things are written, what is shown, how data is brought to memory. For
+# each of them, tests/test_invariance.py trains with another value and compares the weights.
+NOT_INPUTS = (
+    "paths",
+    "run_name",
+    "cluster",
+    "force",
+    "publish",
+    "logger",
+    "callbacks.resume",
+    "callbacks.progress_bar",
+    "callbacks.learning_rate",
+    "callbacks.trace",
+    "callbacks.predictions",
+    "callbacks.probe",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.num_sanity_val_steps",
+    "trainer.devices",  # how many processes: what counts is the number of shards
+    "trainer.num_nodes",
+    "data.card",
+    "data.files",  # what the run reads is data/processed, whose bytes are inputs
+    "data.module.directory",
+    "data.module.num_workers",
+    "data.module.persistent_workers",
+    "data.module.prefetch_factor",
+    "snapshot",
+)
+
+
+def portable_config(cfg: DictConfig) -> DictConfig:
+    """Resolve the configuration to the same text on every machine: `.` is the project's folder, RUN_PATH the run's.
+
+    Passwords in addresses are left out.
+    """
+    return OmegaConf.create(_portable(cfg))
+
+
+def _portable(cfg: DictConfig) -> dict[str, Any]:
+    copy = cfg.copy()
+    OmegaConf.set_struct(copy, False)
+    copy.paths.root = "."
+    copy.paths.run = RUN_PATH
+    return dict(redact(OmegaConf.to_container(copy, resolve=True)))
+
+
+def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve the configuration, leave out NOT_INPUTS, and say how many shards there are."""
+    return of_resolved(_portable(cfg))
+
+
+def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Do the same with a configuration that is resolved: plain values, changed in place."""
+    settings["determinism"]["shards"] = number_of_shards(settings)  # where it is not given, one for each process
+    for key in NOT_INPUTS:
+        *parents, name = key.split(".")
+        node: Any = settings
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(name, None)
+    return settings
+
+
+def lock_sha256(root: Path) -> dict[str, str]:
+    """Hash the locked packages that every installation has; the library's own line is left out: its contract counts."""
+    folder = root / "requirements"
+    return files_sha256(folder, [*folder.glob("main.txt"), *folder.glob("torch-*.txt")])
+
+
+def code_sha256(settings: dict[str, Any], where: Project | None = None) -> dict[str, str]:
+    """Hash the project's code that a training with these settings can import.
+
+    Args:
+        settings: that count, whose `_target_`s are followed, as the imports of the package's `train` are.
+        where: the project; by default the one here.
+    """
+    where = where or project()
+    starts = frozenset({f"{where.name}.train", *targets(settings)})
+    return files_sha256(where.source, code_closure(where.source, starts))
+
+
+def edited_library(folder: Path = LIBRARY) -> dict[str, str]:
+    """Hash the library's files that a training loads and that are not as they were released.
+
+    What was released is listed in the RECORD of the wheel, or beside the source where a project holds that itself;
+    where there is no such list, as in a checkout of the library, all of them count as edited.
+    """
+    record, text = folder / "RECORD", ""
+    with suppress(PackageNotFoundError):
+        text = record.read_text() if record.exists() else distribution(folder.name).read_text("RECORD") or ""
+    released = dict(line.split(",")[:2] for line in text.splitlines() if line.startswith(f"{folder.name}/"))
+    found = {}
+    for path in (folder / "__init__.py", folder / "run.py", *sorted((folder / "engine").glob("*.*"))):
+        sha256 = file_sha256(path)
+        digest = base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip("=")
+        if released.get(path.relative_to(folder.parent).as_posix()) != f"sha256={digest}":
+            found[path.relative_to(folder).as_posix()] = sha256
+    return found
+
+
+def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) -> dict[str, str]:
+    """Hash every file that a run reads."""
+    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()), hash_file)
+
+
+def collect(cfg: DictConfig) -> dict[str, Any]:
+    """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
+    settings = settings_that_count(cfg)
+    return {"config": settings, "code": code_sha256(settings), **shared_inputs(Path(cfg.paths.processed))}
+
+
+def shared_inputs(data: Path) -> dict[str, Any]:
+    """Collect the inputs that are the same for all runs that begin now.
+
+    Data that has not changed since it was hashed last is not read again.
+
+    Args:
+        data: the folder of the files that the run reads.
+
+    Returns:
+        `lock` and `data`, the sha256 of each file; `contract`; `library`, where files of it are not as released.
+    """
+    with hash_cache(project().root / HASHES) as hash_file:
+        found = {"lock": lock_sha256(project().root), "data": data_sha256(data, hash_file), "contract": CONTRACT}
+    edited = edited_library()
+    return found | ({"library": edited} if edited else {})
+
+
+def inputs_id(inputs: dict[str, Any]) -> str:
+    """Name the inputs by the first 8 hexadecimal digits of the hash of those that are HASHED."""
+    return json_sha256({key: inputs[key] for key in HASHED if key in inputs})[:8]
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """Write the hash of each of the inputs in one line, for another process to compare with what it finds."""
+    return " ".join(f"{key}={json_sha256(inputs[key])[:16]}" for key in HASHED if key in inputs)
+
+
+def require_expected(inputs: dict[str, Any]) -> None:
+    """Refuse to train something else than a sweep has asked for: between the two, a job may wait for days.
+
+    Raises:
+        UserError: says what has changed.
+    """
+    expected = os.environ.get(EXPECTED, "")
+    changed = [now.partition("=")[0] for now in fingerprint(inputs).split() if now not in expected.split()]
+    if expected and changed:
+        names = {"config": "the settings", "code": "the code", "lock": "the locked packages", "data": "the data"}
+        names |= {"contract": "the library samebits", "library": "the library samebits"}
+        what = " and ".join(dict.fromkeys(names[key] for key in changed))
+        raise UserError(f"{what} changed after this run was asked for: give the sweep's command once more.")
+
+
+def data_settings(cfg: DictConfig) -> dict[str, Any]:
+    """List the settings that decide what `prepare` writes."""
+    return {
+        "name": cfg.data.name,
+        "files": {entry.name: entry.sha256 for entry in cfg.data.files},
+        "split": OmegaConf.to_container(cfg.data.split, resolve=True),
+    }
+
+
+def write_dataset(cfg: DictConfig, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Write dataset.json beside the prepared files: by it, a run sees whether they were made with its own settings.
+
+    Args:
+        cfg: the composed configuration.
+        rows: of each split, the numbers of the raw samples in it: whole numbers, (N,).
+
+    Returns:
+        What the file holds: settings, number of samples and rows of each split.
+    """
+    listed = {name: [int(row) for row in index] for name, index in rows.items()}
+    dataset = {**data_settings(cfg), "samples": {name: len(each) for name, each in listed.items()}, "rows": listed}
+    write_atomically(Path(cfg.paths.processed) / "dataset.json", f"{json.dumps(dataset)}\n".encode())
+    return dataset
+
+
+def require_prepared(cfg: DictConfig) -> None:
+    """Refuse to go on with arrays that are missing or were made with other settings than the run's.
+
+    Raises:
+        UserError: says which setting differs.
+    """
+    path = Path(cfg.paths.processed) / "dataset.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing: run `make data`.")
+    made = json.loads(path.read_text())
+    for key, wanted in data_settings(cfg).items():
+        if made.get(key) != wanted:
+            raise UserError(
+                f"{path.parent} was made with {key}={made.get(key)}, but the run asks for {wanted}: change settings of"
+                " the data in configs/data/, and the choice of data in configs/train.yaml, then run `make data`."
+            )
+
+
+def data_origin(cfg: DictConfig) -> dict[str, Any]:
+    """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
+    made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
+    files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
+    card = str(cfg.data.get("card") or "data/README.md")
+    return {**read_card(project().root / card), "card": card, "files": files, "split": json_sha256(made["rows"])}
+
+
+ROWS = {"title": "Title", "licence": "Licen[cs]e", "address": "Persistent address"}
+
+
+def read_card(path: Path) -> dict[str, str | None]:
+    """Read title, licence and persistent address; None for what the card does not say."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = {key: re.search(rf"^\|\s*{name}\s*\|\s*(.*?)\s*\|\s*$", text, re.M | re.I) for key, name in ROWS.items()}
+    return {key: match[1].strip("<>") if match else None for key, match in found.items()}

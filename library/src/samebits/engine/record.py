@@ -1,0 +1,272 @@
+"""A run's directory and its record.json, which says what made it.
+
+The directory is named after the run's inputs, finished once, and never overwritten. The form of the record is described
+by record.schema.json, and its seal tells of later edits:
+
+inputs       what the run is a function of; its id is the hash of those named in `inputs.HASHED`
+source       the state of the code, and the words of the command
+environment  what may change the arithmetic all the same
+observed     when, how long, how much
+outputs      digests of what came out
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+from fastjsonschema import JsonSchemaValueException
+from omegaconf import DictConfig, OmegaConf
+
+from .distributed import is_first
+from .errors import UserError
+from .files import only_process, write_atomically
+from .git_snapshot import PATCH
+from .hashing import file_sha256, json_sha256, present_sha256, redact
+from .inputs import RUN_PATH, inputs_id, portable_config
+from .trace_reader import TRACE
+
+FORMAT = 1  # raised when a record is written so that older code would misread it
+RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
+HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
+WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # words of one command, not of a run
+PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
+SCHEMA = Path(__file__).with_name("record.schema.json")
+
+Record = dict[str, Any]
+
+
+def write_record(directory: Path, record: Record) -> None:
+    """Write a record with its seal; passwords in addresses are left out."""
+    sealed = redact({"format": FORMAT, **{key: value for key, value in record.items() if key != "sha256"}})
+    sealed["sha256"] = json_sha256(sealed)
+    write_atomically(directory / RECORD, f"{json.dumps(sealed, indent=2)}\n".encode())
+
+
+def is_sealed(record: Record) -> bool:
+    """Whether a record is as it was written."""
+    return bool(record["sha256"] == json_sha256({key: value for key, value in record.items() if key != "sha256"}))
+
+
+def read_record(directory: Path) -> Record:
+    """Read a run's record.
+
+    Raises:
+        UserError: there is none, or it is none of this format.
+    """
+    path = directory / RECORD
+    if not path.exists():
+        raise UserError(f"{path} is missing: name the folder of a run; ls models/ lists them.")
+    try:
+        record = json.loads(path.read_text())
+        written = record.get("format") if isinstance(record, dict) else None
+        if written is not None and written != FORMAT:
+            raise UserError(
+                f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
+                " record names."
+            )
+        _validator()(record, name_prefix="record")
+    except (json.JSONDecodeError, UnicodeDecodeError, JsonSchemaValueException) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it (git checkout -- {path}), or train again.") from error
+    return dict(record)
+
+
+@cache
+def _validator() -> Callable[..., Record]:
+    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)
+
+
+def read_finished(directory: Path) -> Record:
+    """Read the record of a run that came to its end.
+
+    Raises:
+        UserError: it did not, or there is none.
+    """
+    record = read_record(directory)
+    if record["observed"]["status"] != "finished":
+        raise UserError(f"{directory} has not finished: {command(record)} goes on with it.")
+    return record
+
+
+def settings_of(record: Record) -> list[str] | None:
+    """Read the settings in the words of the command that began a run; None where there was none."""
+    words = record["source"].get("overrides")
+    return words and [word for word in words if not word.lstrip("+~").startswith(WISHES)]
+
+
+def command(record: Record) -> str:
+    """Say what a user types to train the run, as far as the record knows."""
+    words = settings_of(record)
+    if words is None:
+        return "the command that began it"
+    if any("$" in word for word in words):  # which make and the shell would read as theirs
+        words = [f"models/{record['run']}/{CONFIG}"]
+    return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
+
+
+def outputs(directory: Path, digests: dict[str, str], weights: str, metrics: dict[str, float]) -> dict[str, Any]:
+    """List what came out of a run.
+
+    Args:
+        directory: the run's.
+        digests: sha256 of each tensor.
+        weights: that of all.
+        metrics: exact floats.
+    """
+    trace, predictions = directory / TRACE, directory / PREDICTIONS
+    traced = {"sha256": file_sha256(trace), "rows": trace.read_bytes().count(b"\n")} if trace.exists() else None
+    predicted = file_sha256(predictions) if predictions.exists() else None
+    return {"weights": weights, "tensors": digests, "metrics": metrics, "trace": traced, "predictions": predicted}
+
+
+def same_result(one: Record, other: Record) -> bool:
+    """Whether two records tell of the same inputs and outputs, wherever and whenever they were made."""
+    return all(one.get(part) == other.get(part) for part in ("run", "inputs", "outputs"))
+
+
+PUBLISHED = (WEIGHTS, CONFIG, METRICS, TRACE, PREDICTIONS, HISTORY, PATCH, RECORD)
+OF_THE_TRAINING = (HISTORY, PATCH, RECORD)  # the same result, trained elsewhere, may have other ones
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One training and its directory `models/<readable name>-<hash of the inputs>`."""
+
+    directory: Path
+    inputs: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The name of the directory, by which weights lead back to it."""
+        return self.directory.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: metrics.json is written last."""
+        return (self.directory / METRICS).exists()
+
+    @property
+    def record(self) -> Record:
+        """The record as it is; empty before the run has begun."""
+        path = self.directory / RECORD
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of a finished run."""
+        metrics: dict[str, float] = json.loads((self.directory / METRICS).read_text())
+        return metrics
+
+    @property
+    def weights_digest(self) -> str:
+        """The sha256 of a finished run's weights, by content."""
+        return str(self.record["outputs"]["weights"])
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other trainings out of the directory for a while; a finished run needs no keeping.
+
+        Of several processes of one training, the first one does so.
+        """
+        if self.finished or not is_first():
+            return nullcontext()
+        return only_process(self.directory.parent / ".locks" / self.id, self.directory)
+
+    def start(self, cfg: DictConfig, describe_source: Callable[[], dict[str, Any]], now: str) -> None:
+        """Make the directory; write config.yaml, from which the run can be started again as it was, and the record.
+
+        Args:
+            cfg: the composed configuration.
+            describe_source: says in which state the code is; called when the directory is there.
+            now: the time.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        settings = portable_config(cfg)
+        settings.force, settings.publish = False, None  # wishes of this one command, not settings of the run
+        text = OmegaConf.to_yaml(settings).replace(f"run: {RUN_PATH}\n", "run: ???\n").replace(RUN_PATH, "${paths.run}")
+        write_atomically(self.directory / CONFIG, f"# {self.id}\n{text}".encode())
+        began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
+        started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}
+        write_record(self.directory, started | {"observed": {"status": "running", "started": began}})
+
+    def finish(self, metrics: dict[str, float], outputs: dict[str, Any], **parts: dict[str, Any]) -> None:
+        """Write the record and, as the last file, metrics.json: exact floats.
+
+        Args:
+            metrics: of the weights.
+            outputs: from `record.outputs`.
+            parts: more of the record's; they are added to what is there.
+        """
+        finished = self.record | {"outputs": outputs}
+        for name, part in parts.items():
+            finished[name] = finished.get(name, {}) | part
+        write_record(self.directory, finished)
+        write_metrics(self.directory / METRICS, metrics)
+
+    def outdated(self, root: Path) -> list[str]:
+        """List the files outside of the package that the run had loaded, and that are not what they were."""
+        known = self.record.get("inputs", {}).get("outside", {})
+        return [name for name, sha256 in present_sha256(root, known).items() if sha256 != known[name]]
+
+    def publish(self, target: Path) -> None:
+        """Copy what others build on to a directory of a fixed name: the same bytes for the same inputs.
+
+        A record that is there and tells of the same result stays, with the verdicts on it.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        there = RunDirectory(target, {}).record
+        same = bool(there) and same_result(there, self.record)
+        for name in PUBLISHED:
+            if (self.directory / name).exists():
+                if not same or name not in OF_THE_TRAINING:
+                    write_atomically(target / name, (self.directory / name).read_bytes())
+            elif not same:
+                (target / name).unlink(missing_ok=True)
+
+
+def names_by_inputs(models: Path) -> dict[str, str]:
+    """List the directories of runs, each by the hash of its inputs; of several, the first by name."""
+    names = [path.name for path in models.glob("*-*")]
+    return {name.rpartition("-")[2]: name for name in sorted(names, reverse=True)}
+
+
+def find_run(
+    models: Path,
+    name: str,
+    inputs: dict[str, Any],
+    root: Path,
+    fresh: bool = False,
+    list_names: Callable[[Path], dict[str, str]] = names_by_inputs,
+) -> RunDirectory:
+    """Find the directory that belongs to these inputs, whether it exists or not.
+
+    Args:
+        models: the folder of all runs.
+        name: the readable part of the directory's name.
+        inputs: from `inputs.collect`.
+        root: the project's folder.
+        fresh: take a directory beside the finished ones: `...-2`, `...-3`.
+        list_names: lists the folder; another one, where it is asked for many times.
+    """
+    digits = inputs_id(inputs)
+    run_id = f"{re.sub(r'[^A-Za-z0-9_=.,+-]', '_', name)}-{digits}"
+    if not (models / run_id).exists():  # the same inputs under another readable name?
+        run_id = list_names(models).get(digits, run_id)
+    run = RunDirectory(models / run_id, inputs)
+    number = 2
+    while run.finished and (fresh or run.outdated(root)):
+        run = RunDirectory(models / f"{run_id}-{number}", inputs)
+        number += 1
+    return run
+
+
+def write_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Write metrics as JSON; floats are written so that they are read back exactly."""
+    write_atomically(path, f"{json.dumps(metrics, indent=2)}\n".encode())

@@ -1,0 +1,144 @@
+"""Reading traces: trace.jsonl, as trace.py writes it, needs no PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+TRACE = "trace.jsonl"
+COLUMNS = {  # in the order of cause and effect
+    "batch": "the data that the step was given",
+    "rng": "random numbers drawn in the forward pass",
+    "loss": "the forward pass",
+    "grad": "the backward pass",
+    "weights": "the optimiser",
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two trainings part ways first."""
+
+    step: int
+    column: str
+    parameters: tuple[str, ...] = ()  # those that differ, where the step has an entry for each
+    operator: str = ""  # the first whose result differs, where the step's are listed
+    since: int = 0  # the last step before at which they were the same; those in between are not traced
+
+    @property
+    def exact(self) -> bool:
+        """Whether the step before was the same; if not, the first to differ may be one that is not traced."""
+        return self.step - self.since <= 1
+
+    def when(self) -> str:
+        """Name the step, or the steps between which it is."""
+        return f"step {self.step}" if self.exact else f"a step from {self.since + 1} to {self.step}"
+
+    def __str__(self) -> str:
+        return f"{self.when()}, {self.where()}"
+
+    def where(self) -> str:
+        """Name the column, and as far as it is known the parameter and the operator."""
+        where = f"column {self.column}"
+        if self.parameters:
+            more = f" and {len(self.parameters) - 1} more" if len(self.parameters) > 1 else ""
+            where += f", parameter {self.parameters[0]}{more}"
+        return where + (f", operator {self.operator}" if self.operator else "")
+
+    def meaning(self) -> str:
+        """Say what the column stands for."""
+        if self.step == 0:
+            return "the initial weights"
+        if not self.exact:
+            return "the steps in between are not traced"
+        return COLUMNS.get(self.column, self.column)
+
+
+def read_trace(path: Path) -> list[Row]:
+    """Read all rows; one that is not JSON ends the list."""
+    rows = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def broken_row(path: Path) -> str | None:
+    """Find the first row that does not follow on the lines before it; None where all do."""
+    sha256, last = hashlib.sha256(), None
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            row = json.loads(line)
+            if row["follows"] != sha256.hexdigest()[: len(row["follows"])]:
+                after = f"after step {last}, " if last is not None else ""
+                return f"{after}line {number} (step {row['step']}) does not follow on the lines before it"
+        except (ValueError, KeyError, TypeError):
+            return f"line {number} is no row of a trace"
+        sha256.update(line)
+        last = row["step"]
+    return None
+
+
+def first_divergence(one: list[Row], other: list[Row], upto: int | None = None) -> Divergence | None:
+    """Find the first step, and in it the first column, at which two traces differ.
+
+    Steps that only one of them has are passed over, except after the other's end.
+
+    Args:
+        one: rows of a trace.
+        other: rows of the other.
+        upto: the last step to look at.
+    """
+    others = {row["step"]: row for row in other}
+    mine = {row["step"]: row for row in one}
+    since = 0
+    for step in sorted(mine.keys() & others.keys()):
+        if upto is not None and step > upto:
+            return None
+        found = _in_row(mine[step], others[step])
+        if found:
+            found = replace(found, since=min(since, found.step))
+            return found if found.exact else replace(found, operator="")  # it may only pass on what went wrong before
+        since = step
+    if upto is None and one and other and one[-1]["step"] != other[-1]["step"]:
+        return Divergence(min(one[-1]["step"], other[-1]["step"]), "end")  # one of them went on longer
+    return None
+
+
+def _in_row(one: Row, other: Row) -> Divergence | None:
+    operator = _first_operator(one.get("operators"), other.get("operators"))
+    for column in COLUMNS:
+        if column not in one or column not in other:
+            continue
+        mine, theirs = one[column], other[column]
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            differing = tuple(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+            if differing:
+                return Divergence(one["step"], column, differing, operator)
+        elif isinstance(mine, dict) or isinstance(theirs, dict):
+            continue  # one is dense here, the other is not
+        elif mine != theirs:
+            return Divergence(one["step"], column, (), operator)
+    return None
+
+
+def _first_operator(one: list[list[str]] | None, other: list[list[str]] | None) -> str:
+    """Name the first operator that is another one, or gives another result."""
+    if not one or not other:
+        return ""
+    for mine, theirs in zip(one, other, strict=False):
+        if mine[:2] != theirs[:2]:
+            return f"{_name(mine)} (the other: {_name(theirs)})"
+        if mine[2] != theirs[2]:
+            return _name(mine)
+    return "" if len(one) == len(other) else "one step has more operators than the other"
+
+
+def _name(row: list[str]) -> str:
+    return f"{row[0].removesuffix('.default')} in {row[1]}"

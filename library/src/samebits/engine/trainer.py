@@ -1,0 +1,192 @@
+"""What stands between a run's settings and Lightning's Trainer."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.profilers import PassThroughProfiler
+
+from . import determinism, distributed
+from .callbacks import BestWeights, History, PortableOptimizer, ProgressLines, ResourceUsage, SameHardware
+from .checkpoint import ExactResume, SealedCheckpointIO, histories
+from .errors import INTERRUPTED, RESUME_LATER, UserError
+from .files import DISK_FULL
+from .inputs import portable_config
+from .instantiate import instantiate, instantiate_all
+from .randomness import Reseed
+from .record import HISTORY
+from .resource_usage import COMPUTE
+from .sharded_strategy import ProcessGroup, ShardedStrategy, has_lost_a_peer
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
+ALWAYS, LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc takes no larger ones
+
+
+def keep_freed_memory() -> bool:
+    """Keep memory that is freed for the next step to use, and say whether the C library, glibc, knows how.
+
+    By itself it may give large blocks, gradients above all, back to the system and ask for them anew at each step: up
+    to 10 % of the time of a network of 10 M weights. Blocks above 32 MiB still come from the system (mallopt(3)).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return False
+    return bool(mallopt(TRIM_THRESHOLD, ALWAYS) and mallopt(MMAP_THRESHOLD, LARGEST))
+
+
+T = TypeVar("T", bound=pl.Callback)
+EXPECTED = (0, RESUME_LATER, distributed.PEER_LOST)  # exit statuses of a training that no person has interrupted
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing, as Lightning's default does, and makes no new context for each of some 70 hooks a step."""
+
+    context = nullcontext()
+
+    def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
+        """Return the same empty context for everything."""
+        return self.context
+
+
+def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
+    """Make the Trainer of a run's settings and directory, with its callbacks and loggers; these get all settings.
+
+    Where nobody can watch a progress bar, lines take its place.
+    """
+    silence_lightning()
+    bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
+    callbacks = [each for each in instantiate_all(cfg, "callbacks") if bar or not isinstance(each, ProgressBar)]
+    if cfg.trainer.enable_progress_bar and not bar:
+        callbacks.append(ProgressLines())
+    if cfg.determinism.enabled:
+        callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
+    # first of all: the state is saved before others change it, and they find the generators set
+    callbacks = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), *callbacks]
+    callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))
+    loggers = [History(directory / HISTORY), *instantiate_all(cfg, "logger")]
+    plugins: list[Any] = [SealedCheckpointIO()]
+    options: dict[str, Any] = {} if cfg.trainer.get("profiler") else {"profiler": NoProfiler()}
+    shards = distributed.number_of_shards(cfg)
+    if shards > 1:
+        options |= {"strategy": ShardedStrategy(cfg.seed, shards), "use_distributed_sampler": False}
+    else:
+        plugins.append(ProcessGroup())  # in whatever job this runs, Lightning is not to look for other processes
+    trainer: pl.Trainer = instantiate(
+        cfg,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=plugins,
+        **options,
+        enable_progress_bar=bar,
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+    )
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(portable_config(cfg)))
+    return trainer
+
+
+def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
+    """Train, from where an earlier start of the same run was cut off, if there was one."""
+    keep_freed_memory()
+    resume = callbacks_of(trainer, ExactResume)
+
+    def next_start() -> str:
+        saved = any(each.previous for each in resume)
+        return f"the same command {'goes on from the last checkpoint' if saved else 'starts from the beginning'}"
+
+    try:
+        newest = next((each.find() for each in resume), None) if trainer.is_global_zero else None
+        if isinstance(trainer.strategy, ShardedStrategy):
+            trainer.strategy.setup_environment()  # now, to tell the other processes where to go on
+            newest = trainer.strategy.broadcast(newest)
+        if newest is None:
+            for history in histories(trainer):
+                history.start()
+        trainer.fit(model, datamodule, ckpt_path=newest, weights_only=True)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
+    except RuntimeError as error:
+        exit_if_peer_lost(error, next_start())
+        raise determinism.explain(error) or error from None
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
+        if isinstance(stop, SystemExit) and stop.code in EXPECTED:
+            raise
+        print(f"\nInterrupted: {next_start()}.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def exit_if_peer_lost(error: RuntimeError, next_start: str) -> None:
+    """Exit, where an error says that another process of this training has ended."""
+    if has_lost_a_peer(error):
+        if distributed.current_rank().launcher != "samebits":  # which tells more
+            print(f"error: another process of this training has ended ({error}): {next_start}.", file=sys.stderr)
+        raise SystemExit(distributed.PEER_LOST) from None
+
+
+def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
+    """Make a Trainer that only measures, on the CPU, and writes nothing."""
+    silence_lightning()
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        plugins=[ProcessGroup()],
+        deterministic=cfg.determinism.enabled,
+        callbacks=[Reseed(cfg.seed)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+
+
+def keep_best(trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    """Put the weights that were best into the model; without the callback `best`, the last are kept."""
+    for callback in callbacks_of(trainer, BestWeights)[:1]:
+        callback.load_into(model)
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[T]) -> list[T]:
+    """List the trainer's callbacks of a kind."""
+    return [each for each in trainer.callbacks if isinstance(each, kind)]  # type: ignore[attr-defined] # set elsewhere
+
+
+def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> dict[str, float]:
+    """Return the validation and test metrics of the model's weights; refuse those that are not finite."""
+    metrics: dict[str, Any] = {}
+    try:
+        for evaluate in (trainer.validate, trainer.test):
+            metrics |= evaluate(model, datamodule=datamodule, verbose=False)[0]
+    except RuntimeError as error:
+        exit_if_peer_lost(error, "the same command goes on from the last checkpoint")
+        raise
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(f"the training diverged ({name} is {value}): lower model.optimizer.lr and train again.")
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def silence_lightning() -> None:
+    """Silence Lightning's remarks on hardware and on workers, which repeat our own settings."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",
+        "lower value for log_every_n_steps",
+        "LeafSpec.*deprecated",  # between Lightning 2.6 and PyTorch 2.13
+        "srun.* command is available on your system",  # a sweep uses it
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")

@@ -1,0 +1,136 @@
+"""Fetch the raw data: `samebits fetch [key=value ...]`, the first stage of `make data`.
+
+What is fetched stands in configs/data/: each file has an address and a sha256, and is kept only if that is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from omegaconf import DictConfig, OmegaConf
+
+from .engine.command_line import run_command
+from .engine.config import check
+from .engine.errors import UserError
+from .engine.hashing import file_sha256
+from .engine.project import project
+
+UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
+
+
+def fetch(cfg: DictConfig) -> list[Path]:
+    """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked.
+
+    A file that is there already with the right sha256 is kept as it is.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        UserError: an address cannot be read, or a file is not the one whose sha256 the config pins. Nothing of it is
+            left behind.
+    """
+    check(cfg)
+    raw = Path(cfg.paths.raw)
+    raw.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(raw, {str(entry.name) for entry in cfg.data.files})
+    paths = []
+    for entry in cfg.data.files:
+        path = raw / entry.name
+        if not path.exists() or file_sha256(path) != entry.sha256:
+            _fetch_one(str(entry.uri), str(entry.sha256), path)
+        path.chmod(0o444)
+        paths.append(path)
+        print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
+    return paths
+
+
+def remove_leftovers(raw: Path, wanted: set[str]) -> None:
+    """Remove files that were fetched for another configuration: read-only ones, which can be fetched again.
+
+    Raises:
+        UserError: there is a file that was not fetched, and would be lost.
+    """
+    for path in sorted(raw.iterdir()):
+        if path.name in wanted:
+            continue
+        if path.name.startswith(UNFINISHED):
+            shutil.rmtree(path)
+            continue
+        if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
+            raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then run `make data`.")
+        path.unlink()
+        print(f"{path.name}: removed, configs/data/ names it no longer")
+
+
+def _fetch_one(uri: str, sha256: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
+        new = Path(folder) / path.name
+        try:
+            _download(uri, new)
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f"{uri} cannot be fetched ({reason}): check the address in configs/data/ and the network,"
+                " then run `make data` again."
+            ) from error
+        found = file_sha256(new)
+        if found != sha256:
+            raise UserError(
+                f"{uri} has the sha256 {found}, but configs/data/ pins {sha256}, so it was not kept:"
+                " if the publisher replaced the file and you trust the new one, pin its sha256 and run `make data`."
+            )
+        new.replace(path)
+
+
+def _download(uri: str, target: Path) -> None:
+    """Copy what `uri` names to `target`; with a progress bar where it comes over the network."""
+    parts = urlparse(uri)
+    if parts.scheme == "pkg":
+        with files(parts.netloc).joinpath(parts.path.lstrip("/")).open("rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+    elif parts.scheme == "file":
+        shutil.copyfile(unquote(parts.path), target)
+    elif parts.scheme in ("https", "doi"):
+        import pooch
+
+        pooch.get_logger().setLevel("WARNING")
+        pooch.core.choose_downloader(uri, progressbar=True)(uri, str(target), None)
+    else:
+        raise ValueError(f"{parts.scheme or 'no scheme'} is not one of https://, doi:, file:// and pkg://")
+
+
+def make_available(cfg: DictConfig) -> None:
+    """Fetch and prepare the data of `cfg`, unless something has been prepared in its folder.
+
+    What is there is left as it is: whether it is the right thing is for others to say.
+
+    Raises:
+        UserError: a file cannot be had, or is not the one whose sha256 the settings pin, or it cannot be prepared.
+    """
+    if (Path(cfg.paths.processed) / "dataset.json").exists():
+        return
+    fetch(cfg)
+    with tempfile.TemporaryDirectory() as folder:  # the project's own code prepares, by the command that is its own
+        settings = Path(folder) / "config.yaml"
+        settings.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
+        command = f"{project().name}.data.prepare"
+        paths = os.pathsep.join(filter(None, [str(project().source), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths}  # also where the project is not installed
+        done = subprocess.run([sys.executable, "-m", command, str(settings)], cwd=project().root, env=environment)
+    if done.returncode:
+        raise UserError(f"the data could not be prepared by python -m {command}; the lines above say why.")
+
+
+def main(arguments: list[str]) -> None:
+    """Fetch what the settings name."""
+    sys.argv[1:] = arguments
+    run_command(fetch)

@@ -1,0 +1,367 @@
+"""The runs that a report stands on: read, checked against their records, and put together into experiments."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ..engine import record as records
+from ..engine import resource_usage
+from ..engine.errors import UserError
+from ..engine.hashing import json_sha256
+from ..engine.inputs import settings_that_count
+from ..engine.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
+from ..engine.run_loader import main_run
+from ..verify.integrity import contradictions, require_unedited
+from ..verify.provenance_diff import differing, flat
+from ..verify.verdict import verdicts_on
+
+FEW = 3  # settings that a name holds, unless it takes more to tell two apart
+SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that all seeds of an experiment share
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished run, by its files.
+
+    Attributes:
+        directory: where they are.
+        record: its record.
+    """
+
+    directory: Path
+    record: Record
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.record["run"])
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return int(self.record["inputs"]["config"]["seed"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that count, each by its dotted key."""
+        return flat(self.record["inputs"]["config"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of its weights."""
+        metrics: dict[str, float] = self.record["outputs"]["metrics"]
+        return metrics
+
+    @property
+    def weights(self) -> str:
+        """The sha256 of its weights, by content."""
+        return str(self.record["outputs"]["weights"])
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights are here, and so have been compared with the record."""
+        return (self.directory / WEIGHTS).exists()
+
+    @property
+    def command(self) -> str:
+        """What trains it."""
+        return records.command(self.record)
+
+    @cached_property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """What re-runs found, the oldest first."""
+        return verdicts_on(self.directory, self.record)
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, float]]:
+        """The value of every metric at each step; empty where the history is not here."""
+        found: dict[str, dict[int, float]] = {}
+        for row in read_table(self.directory / HISTORY):
+            # the first value at a step: the last row of a metric is that of the weights that were kept
+            found.setdefault(row["metric"], {}).setdefault(int(row["step"]), float(row["value"]))
+        return found
+
+    @cached_property
+    def predictions(self) -> list[dict[str, str]]:
+        """What it says of every test sample; empty where it was not kept."""
+        return read_table(self.directory / PREDICTIONS)
+
+    def differs_from(self, cfg: DictConfig) -> list[tuple[str, str, str]]:
+        """List the settings that are not those of `cfg`: name, value of the run, value of `cfg`."""
+        return differing(self.record["inputs"]["config"], settings_that_count(cfg))
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that failed, was cut off, or is still being trained.
+
+    Attributes:
+        id: its directory's name.
+        observed: what it has cost so far; empty where nothing was noted.
+    """
+
+    id: str
+    observed: dict[str, Any]
+
+
+@dataclass
+class Experiment:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        runs: one for each seed, in the seeds' order.
+        name: for people; no two experiments of a report share it.
+        repeats: further runs of these seeds: with the same inputs, or with the same result.
+    """
+
+    runs: list[FinishedRun]
+    name: str = ""
+    repeats: list[FinishedRun] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def first(self) -> FinishedRun:
+        """The run with the lowest seed, which stands for what all have in common."""
+        return self.runs[0]
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Give the metric of each seed that has it."""
+        return {run.seed: run.metrics[metric] for run in self.runs if metric in run.metrics}
+
+    def same_data(self, other: Experiment) -> bool:
+        """Whether both were trained and tested on the same files."""
+        return same_inputs(self.first, other.first, ["data"])
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file with a heading; no rows where there is no file."""
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+
+
+def read_run(run: Path | str | None = None) -> FinishedRun:
+    """Read the results of a finished run: metrics, curves, predictions, record, verdicts.
+
+    Args:
+        run: its directory; by default the main run's, models/main.
+
+    Raises:
+        UserError: it has not finished, or its files are not those of its record.
+    """
+    directory = Path(run) if run is not None else main_run()
+    found = FinishedRun(directory, records.read_finished(directory))
+    require_unedited(directory)
+    return found
+
+
+def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], list[UnfinishedRun]]:
+    """Read all runs in a folder, and refuse those whose files are not what their records say.
+
+    Args:
+        models: the folder; a published copy counts where the run itself is not there.
+        exclude: patterns of names to pass over.
+
+    Raises:
+        UserError: names each contradiction, or there is no finished run.
+    """
+    finished: dict[str, FinishedRun] = {}
+    unfinished, wrong = [], []
+    folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
+    for folder in sorted(folders, key=lambda each: each.name == main_run().name):
+        if any(fnmatch(folder.name, pattern) for pattern in exclude):
+            continue
+        record = records.read_record(folder)
+        if record["observed"]["status"] != "finished":
+            unfinished.append(UnfinishedRun(folder.name, resource_usage.read_usage(folder / resource_usage.COMPUTE)))
+            continue
+        wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record)]
+        finished.setdefault(record["run"], FinishedRun(folder, record))
+    if wrong:
+        raise UserError(
+            f"there is no report on runs whose files are not those of their records ({'; '.join(wrong)}): put the right"
+            " files back, or move such runs out of models/ and train them again."
+        )
+    if not finished:
+        but = f" but those that configs/report.yaml excludes ({', '.join(exclude)})" if folders else ""
+        raise UserError(f"{models} has no finished run to report on{but}: make train, or make sweep SEEDS=0..4.")
+    return list(finished.values()), unfinished
+
+
+def published(models: Path) -> str | None:
+    """Return the id of the run that was published as the main one."""
+    path = models / main_run().name / RECORD
+    return str(json.loads(path.read_text())["run"]) if path.exists() else None
+
+
+# --- which runs belong together
+
+
+def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
+    """Group runs into experiments, the one of the main run first, then by name.
+
+    Runs of one experiment have the same inputs but for the seed. Two groups of which one was trained with other code or
+    packages are one experiment all the same if these made no difference: see `same_results`.
+
+    Args:
+        runs: finished ones.
+        main: id of the main run.
+    """
+    seeds = {run.seed for run in runs}
+    alike: dict[str, list[list[FinishedRun]]] = {}  # groups that may be one another's, so that few are compared
+    for run in sorted(runs, key=lambda each: (each.seed, each.id != main, len(each.id), each.id)):
+        groups = alike.setdefault(_key(run, seeds), [])
+        fitting = next((each for each in groups if same_but_for_seed(each[0], run)), None)
+        if fitting is None:
+            groups.append([run])
+        else:
+            fitting.append(run)
+    experiments = [_experiment(each) for groups in alike.values() for each in _merged(groups, main)]
+    name_all(experiments, main)
+    return sorted(experiments, key=lambda each: (main not in _ids(each.runs + each.repeats), each.name))
+
+
+def _key(run: FinishedRun, seeds: set[int]) -> str:
+    """Hash what runs of one experiment certainly share: a value that is nobody's seed follows none."""
+    settled = {
+        key: float(value) if isinstance(value, int) else value  # 1, 1.0 and true are equal, and here they look it
+        for key, value in run.settings.items()
+        if value is not None and not (isinstance(value, int | float) and value in seeds)
+    }
+    return json_sha256([settled, run.record["inputs"]["data"]])
+
+
+def same_inputs(one: FinishedRun, other: FinishedRun, parts: Sequence[str]) -> bool:
+    """Whether two runs have the same of these inputs, each by content."""
+    a, b = one.record["inputs"], other.record["inputs"]
+    return all((a.get(part) or {}) == (b.get(part) or {}) for part in parts)
+
+
+def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
+    """Whether two runs differ in nothing but the seed, and in settings that follow it."""
+    return same_inputs(one, other, SAME) and not differing_settings(one, other)
+
+
+def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
+    """List the settings in which two runs differ, but for the seed and those that follow it: name and both values."""
+    mine, theirs = one.settings, other.settings
+    return [
+        (key, mine.get(key), theirs.get(key))
+        for key in sorted(mine | theirs)
+        if mine.get(key) != theirs.get(key) and (mine.get(key), theirs.get(key)) != (one.seed, other.seed)
+    ]
+
+
+def same_results(one: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> bool:
+    """Whether two groups are one experiment, although code or packages differ.
+
+    They have the same settings and data and at least one seed in common, and in every seed that they have in common,
+    all runs of both came to the same weights and metrics.
+    """
+    common = {run.seed for run in one} & {run.seed for run in other}
+    if not common or not same_inputs(one[0], other[0], ["data"]) or differing_settings(one[0], other[0]):
+        return False
+    found = {(run.seed, run.weights, json_sha256(run.metrics)) for run in [*one, *other] if run.seed in common}
+    return len(found) == len(common)
+
+
+def _merged(groups: Sequence[list[FinishedRun]], main: str | None) -> list[list[FinishedRun]]:
+    """Put together groups of the same results; the runs of the main run's, or else of the largest one, come first."""
+    found: list[list[FinishedRun]] = []
+    for each in sorted(groups, key=lambda each: (main not in _ids(each), -len(each))):
+        fitting = next((other for other in found if same_results(other, each)), None)
+        if fitting is None:
+            found.append(each)
+        else:
+            fitting += each
+    return found
+
+
+def _experiment(runs: Sequence[FinishedRun]) -> Experiment:
+    """Make an experiment of which the first run of each seed counts."""
+    chosen: dict[int, FinishedRun] = {}
+    repeats = [run for run in runs if chosen.setdefault(run.seed, run) is not run]
+    return Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats)
+
+
+def _ids(runs: Sequence[FinishedRun]) -> list[str]:
+    return [run.id for run in runs]
+
+
+# --- what experiments are called
+
+
+def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
+    """Name each by the readable part of its runs' ids and, where that is not enough, by what sets it apart.
+
+    Of those whose runs have the same readable name, the main run's, or else the one with the most runs, keeps it as it
+    is, and the others say what they have otherwise. No two share a name.
+    """
+    alike: dict[str, list[Experiment]] = {}
+    for each in experiments:
+        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", each.first.id)
+        alike.setdefault(re.sub(rf"[-_,]?seed={each.first.seed}\b", "", readable) or readable, []).append(each)
+    for readable, namesakes in alike.items():
+        namesakes.sort(key=lambda each: (main not in _ids(each.runs), -len(each.runs), each.first.id))
+        reference, *others = namesakes
+        reference.name = readable
+        words = [differences(reference.first, each.first) for each in others]
+        counts = range(FEW, max(map(len, words), default=0))
+        count = next((count for count in counts if len({tuple(each[:count]) for each in words}) == len(words)), None)
+        for each, its_words in zip(others, words, strict=True):
+            each.name = f"{readable} {' '.join(its_words[:count])}"
+        for number, each in enumerate(namesakes):  # settings that look alike in short
+            if each.name in [other.name for other in namesakes[:number]]:
+                each.name += f" ({each.first.id[-8:]})"
+
+
+def differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
+    """Say in short what the other run has otherwise, what matters most first."""
+    mine, theirs = reference.settings, other.settings
+    found: list[str] = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        values = (mine.get(key), theirs.get(key))
+        if values == (reference.seed, other.seed) or (values[0] == values[1] and (key in mine) == (key in theirs)):
+            continue
+        # where one of the two is null, the other has a group of entries: null says it for them, and they for null
+        if not any(key.startswith(f"{each}.") for each in found) and not any(
+            each.startswith(f"{key}.") for each in theirs
+        ):
+            found.append(key)
+    # of settings that follow each other, the shortest says it
+    by_change = {_change(key, mine.get(key), theirs.get(key)): key for key in sorted(found, key=len, reverse=True)}
+    chosen = sorted(by_change.values(), key=lambda key: (key.startswith("determinism."), key))
+    # the variables follow from the choice
+    chosen = [key for key in chosen if not key.startswith("determinism.env")] or chosen
+    words = [_word(key, theirs.get(key)) for key in chosen]
+    for part in SAME:
+        if not same_inputs(reference, other, [part]):
+            there = other.record["inputs"].get(part) or {}
+            words.append(f"{part}:{there if isinstance(there, int) else json_sha256(there)[:4]}")
+    return words
+
+
+def _change(key: str, mine: Any, theirs: Any) -> tuple[str, str, str]:
+    """Tell one change from another; that of a switch is its own, since others are turned in the same way."""
+    switch = any(value is None or isinstance(value, bool) for value in (mine, theirs))
+    return repr(mine), repr(theirs), key if switch else ""
+
+
+def _word(key: str, value: Any) -> str:
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_').rpartition('.')[2]}={str(value).rpartition('.')[2]}"
+    short = key if key.startswith(("determinism.", "callbacks.")) else key.rpartition(".")[2]
+    return f"{short}={'null' if value is None else value}"

@@ -1,0 +1,210 @@
+"""What a project's train.py is made of: `@samebits.main`, and the `Run` that it hands to the function."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from .engine import determinism, distributed
+from .engine.command_line import run_command, start_processes
+from .engine.config import check
+from .engine.errors import UserError
+from .engine.inputs import collect, data_origin, require_expected, require_prepared
+from .engine.project import project, use_project
+from .engine.record import RunDirectory, find_run
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+
+class Run:
+    """One training: its settings, its directory, and what leads from the settings to results.
+
+    Attributes:
+        cfg: the composed configuration.
+        id: the name of the run's directory, made of its readable name and the hash of its inputs.
+        directory: the run's directory, `models/<id>`.
+    """
+
+    def __init__(self, cfg: DictConfig, files: RunDirectory) -> None:
+        self.cfg, self.files = cfg, files
+        self.id, self.directory = files.id, files.directory
+
+    def instantiate(self, key: str, **arguments: Any) -> Any:
+        """Make the object that the settings under `key` describe by `_target_` and its arguments.
+
+        The random numbers that it draws follow from the seed alone, not from what was made before it.
+
+        Args:
+            key: dotted, as `data.module`.
+            arguments: more of the target's, beside those in the settings.
+
+        Raises:
+            UserError: the settings do not fit the target, or an optional package is missing.
+        """
+        from .engine import randomness
+        from .engine.instantiate import instantiate
+
+        randomness.seed_all(self.cfg.seed, randomness.Purpose.MODEL)
+        return instantiate(self.cfg, key, **arguments)
+
+    def trainer(self) -> pl.Trainer:
+        """Make Lightning's Trainer, with the callbacks and loggers that the settings name."""
+        from .engine.trainer import build_trainer
+
+        return build_trainer(self.cfg, self.directory)
+
+    def fit(self, trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
+        """Train, from the last checkpoint where there is one, and put the weights that are kept into the model.
+
+        Raises:
+            UserError: the disk is full, or an operation cannot be deterministic.
+        """
+        from .engine.recording import begin_record
+        from .engine.trainer import fit, keep_best
+
+        if distributed.is_first():
+            begin_record(self.files, self.cfg)
+        fit(trainer, model, datamodule)
+        keep_best(trainer, model)
+
+    def test(
+        self, trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule
+    ) -> dict[str, float]:
+        """Measure the weights that are kept on validation and test data; write weights, metrics and record.
+
+        Returns:
+            The metrics, exactly as they are written.
+
+        Raises:
+            UserError: a metric is not a finite number.
+        """
+        from .engine import weights
+        from .engine.recording import finish_record
+        from .engine.trainer import measure
+
+        metrics = measure(trainer, model, datamodule)
+        if distributed.is_first():
+            network: Any = model.network
+            digests = weights.save(network, self.directory / "model.safetensors", self.id)
+            finish_record(self.files, trainer, metrics, digests)
+        return metrics
+
+
+Train = Callable[[Run], None]
+
+
+def main(config_name: str = "train") -> Callable[[Train], Callable[..., dict[str, float]]]:
+    """Make a function that trains a command, whose settings Hydra composes from `configs/<config_name>.yaml`.
+
+    The command finds the run that belongs to its inputs, and calls the function unless that run has finished:
+
+        @samebits.main(config_name="train")
+        def train(run: samebits.Run) -> None: ...
+
+        if __name__ == "__main__":
+            train()
+
+    In notebooks and tests, `train(cfg)` does the same with settings from `samebits.compose`. It returns the metrics
+    of the weights that were kept.
+    """
+
+    def decorate(function: Train) -> Callable[..., dict[str, float]]:
+        @wraps(function)
+        def command(cfg: DictConfig | None = None) -> dict[str, float]:
+            use_project(Path(inspect.getfile(function)).resolve().parent)
+            if cfg is None:
+                run_command(lambda composed: train(function, composed), config_name)
+                return {}
+            return train(function, cfg)
+
+        return command
+
+    return decorate
+
+
+def stage(config_name: str = "train") -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
+    """Make a function of the settings a command, a stage of the pipeline as `prepare` is.
+
+    Called with settings, as in tests, it runs with these.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(cfg: DictConfig | None = None) -> Any:
+            use_project(Path(inspect.getfile(function)).resolve().parent)
+
+            def checked(composed: DictConfig) -> Any:
+                check(composed)
+                return function(composed)
+
+            return run_command(checked, config_name) if cfg is None else checked(cfg)
+
+        return command
+
+    return decorate
+
+
+def train(function: Train, cfg: DictConfig) -> dict[str, float]:
+    """Train, unless a run with the same inputs has finished, and return the metrics of the weights that were kept.
+
+    Raises:
+        UserError: a setting, a data file or a package is wrong or missing; nothing has been written then.
+    """
+    check(cfg)
+    require_prepared(cfg)
+    inputs = collect(cfg)
+    require_expected(inputs)
+    inputs["origin"] = data_origin(cfg)
+    run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, fresh=cfg.force)
+    distributed.require_match(cfg)
+    if distributed.wanted_processes(cfg) > distributed.current_rank().world_size and not run.finished:
+        start_processes(distributed.wanted_processes(cfg))  # each of them comes here again; the first one does the rest
+        return run.metrics if run.finished else {}
+    with run.lock():
+        if run.finished:
+            from .verify.integrity import require_unedited  # here, because a new training needs none of it
+
+            require_unedited(run.directory)
+            print("These inputs have been trained already; force=true trains once more, beside it.")
+        else:
+            train_anew(function, cfg, run)
+    if not distributed.is_first():
+        return {}
+    if cfg.publish:
+        run.publish(Path(cfg.paths.root) / cfg.publish)
+    show(run, cfg.publish)
+    return run.metrics
+
+
+def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
+    """Call the project's function, with what must not vary pinned before PyTorch is imported.
+
+    Raises:
+        UserError: the function did not measure what it trained.
+    """
+    determinism.require_untouched(cfg.determinism)
+    determinism.before_torch(cfg.determinism)
+    # torch is imported only here, so that it finds its environment as it must be
+    determinism.after_torch(cfg.determinism)
+    cfg.paths.run = "${paths.models}/" + run.id
+    function(Run(cfg, run))
+    if distributed.is_first() and not run.finished:
+        raise UserError(
+            f"{function.__name__}() in {inspect.getfile(function)} has returned without results: let it end with"
+            " run.fit(trainer, model, datamodule) and run.test(trainer, model, datamodule)."
+        )
+
+
+def show(run: RunDirectory, published: str | None) -> None:
+    """Print what came out, and where it is."""
+    for name, value in run.metrics.items():
+        print(f"{name:<14}{value:.4f}")
+    print(f"{'weights':<14}sha256 {run.weights_digest}")
+    print(f"{'results':<14}{os.path.relpath(run.directory)}" + (f", copied to {published}" if published else ""))

@@ -1,0 +1,289 @@
+"""The verb `search`: find good settings, as configs/search/ says; `make search`.
+
+Every trial is an ordinary run with a record: what is trained already is taken as it is, and what was cut off goes on.
+With one worker, the same search makes the same trials, however often it was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import io
+import os
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from rich.progress import Progress, TaskID
+
+from ..engine.config import get
+from ..engine.errors import UserError
+from ..engine.project import project
+from ..engine.record import HISTORY
+from ..sweep.jobs import GRACE, RESUME_HINT, Job, JobStatus
+from ..sweep.sweep import LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
+from .summary import Results, best_so_far, conclusion, introduction, outcome, read_results, write_table
+
+if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
+    from .study import Claim, Study
+
+LOGS = Path(".cache/search")  # in the project's folder
+PACKAGES = ("optuna", "sqlalchemy", "sklearn", "matplotlib", "jinja2")  # of the extra `search`
+LOOK_SECONDS = 0.3  # between two looks at a training
+ASK_AGAIN = 15.0  # seconds after which a training that was asked to stop is asked again
+
+
+def search(overrides: list[str], workers: int = 1) -> int:
+    """Try settings until all trials are finished, and write the page; return the exit status: 0, or 1 if any failed.
+
+    Args:
+        overrides: those that begin with `search` are the search's, the others every training's.
+        workers: trials at once.
+
+    Raises:
+        UserError: a setting is wrong, a package is missing, or the storage has a search of this name with others.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise UserError(
+            f"a search needs packages that are not here ({', '.join(missing)}): run `make setup`, or where there is no"
+            " such target, `pip install 'samebits[search]'`."
+        )
+    from ..report.documents import read_project
+    from .search_config import read_search
+    from .search_page import write_search_page
+    from .study import Study
+
+    settings = read_search(overrides)
+    metadata = read_project(project().root)
+    study = Study(settings)
+    root = Path(settings.base.paths.root)
+
+    def results() -> Results:
+        return read_results(settings, study.trials())
+
+    def announce() -> None:
+        with study.exclusive():
+            write_table(root / "reports", results())
+
+    pool = Workers(study, workers, root / LOGS, announce)
+    print(introduction(results(), workers), flush=True)
+    SearchDisplay(pool).follow(pool.run, lambda: RESUME_HINT)
+    with study.exclusive():  # one page at a time, and the last one has all
+        last = results()
+        page = write_search_page(root, last, metadata)
+    print(conclusion(last))
+    print(f"{os.path.relpath(page)}: open it in a browser; beside it {page.stem}.csv, and figures in {page.stem}/")
+    return 1 if last.count("failed") else 0
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Search, and leave with the exit status."""
+    os.chdir(project().root)
+    raise SystemExit(search(arguments.settings, jobs_at_once(arguments.jobs) or 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        description="Search for good settings; every trial is a run, what is trained is not trained again.",
+        epilog="Exit status: 0 all trials are finished, 1 a training failed, 2 a setting is wrong, 130 interrupted.",
+    )
+    described.add_argument(
+        "settings", nargs="*", help="search=<name> search.trials=50: the search's; model=mlp: every training's"
+    )
+    described.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
+    return described
+
+
+# --- one training
+
+
+def learning_curve(path: Path, metric: str, cfg: DictConfig) -> list[float]:
+    """Read a metric's value at each validation from a history.csv, also while that grows: only whole lines count.
+
+    What is measured after the training, of the weights that were kept, stands in the history, too, and is left out: it
+    is logged one step after the last validation, or beyond the last epoch or step. So the values are the same whether
+    they are read one by one or all at the end.
+    """
+    text = path.read_text() if path.exists() else ""
+    epochs, steps = int(cfg.trainer.max_epochs), get(cfg, "trainer.max_steps")
+    unlimited = steps is None or steps < 0
+    found, last = [], -2
+    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
+        if row["metric"] == metric:
+            step, epoch = int(row["step"]), int(float(row["epoch"] or 0))
+            if epoch < epochs and (unlimited or step < steps) and step > last + 1:
+                found.append(float(row["value"]))
+                last = step
+    return found
+
+
+class PruningWatch:
+    """Follows the learning curve of one training, and asks the pruner after each validation, in their order.
+
+    So the decision is a function of the values, and not of when they were read: a training that was over before anybody
+    looked is pruned at the same validation as one that was watched.
+    """
+
+    def __init__(self, study: Study, claim: Claim) -> None:
+        self.study, self.claim, self.trial = study, claim, claim.trial
+        self.pruner = study.search.pruner()
+        self.values: list[float] = []
+        self.notes = {key: claim.trial.system_attrs[key] for key in claim.trial.user_attrs.get("given", [])}
+        self.known = len(claim.trial.intermediate_values)  # validations that an earlier start has written down
+        self.pruned = False
+
+    def look(self) -> bool:
+        """Read what is new; return whether the training is to end."""
+        path = self.claim.run.directory / HISTORY
+        for value in learning_curve(path, self.study.search.options.metric, self.claim.cfg)[len(self.values) :]:
+            if self.pruned:
+                break
+            self.values.append(value)
+            seen = copy.deepcopy(self.trial)  # as if nothing more were known, whatever an earlier start has written
+            seen.intermediate_values = dict(enumerate(self.values))  # Optuna counts from 0
+            seen.system_attrs = dict(self.notes)
+            ended, self.notes = self.study.should_prune(seen, self.pruner)
+            # an earlier start has gone on from those before its last: what others found since does not count there
+            self.pruned = ended and len(self.values) >= self.known
+            self.study.report(self.trial, len(self.values) - 1, value, self.notes)
+        return self.pruned
+
+
+# --- workers
+
+
+class Workers:
+    """The workers of this process: each takes one trial after the other, and trains it in a process of its own.
+
+    `announce` is called before a trial is trained, so that nobody takes its run for a result.
+    """
+
+    def __init__(self, study: Study, count: int, logs: Path, announce: Callable[[], None] = lambda: None) -> None:
+        self.study, self.count, self.logs, self.announce = study, count, logs, announce
+        self.jobs: dict[int, Job] = {}  # by the trial's number, those that have ended, too
+        self.stopped = False
+        self.error: BaseException | None = None
+
+    def run(self, update: Callable[[], None]) -> None:
+        """Work until nothing is left, or raise the error of a worker; `update` is called some times a second."""
+        threads = [threading.Thread(target=self._guard, args=(self._work,), daemon=True) for _ in range(self.count)]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(0.1)
+                update()
+        except BaseException:
+            self.stopped = True  # the workers ask their trainings to save their state
+            until = time.monotonic() + GRACE
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
+            raise
+        if self.error:
+            raise self.study.explained(self.error)
+
+    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:
+            self.error, self.stopped = self.error or error, True
+
+    def _work(self) -> None:
+        while not self.stopped and (claim := self.study.claim()):
+            try:
+                self.announce()
+                self._train(claim)
+            finally:
+                self.study.release(claim)
+
+    def _train(self, claim: Claim) -> None:
+        """Train, and write down how it ended; a trial that was interrupted stays open."""
+        number, watch = claim.trial.number, PruningWatch(self.study, claim)
+        job = self.jobs[number] = Job(f"trial {number}", claim.overrides, self.logs)
+        arguments = (job.run, lambda: self.stopped or watch.pruned)
+        thread = threading.Thread(target=self._guard, args=arguments, daemon=True)
+        thread.start()
+        asked = float("-inf")
+        while thread.is_alive():
+            thread.join(LOOK_SECONDS)
+            if (watch.look() or self.stopped) and time.monotonic() - asked >= ASK_AGAIN:
+                asked = time.monotonic()
+                job.stop()
+        if watch.look():  # at what came last
+            self.study.prune(claim.trial, watch.values[-1])
+        elif job.status is JobStatus.FAILED:
+            self.study.fail(claim.trial, job.reason)
+        elif job.status is JobStatus.FINISHED:
+            self.study.finish_trained(claim)
+
+
+# --- progress: a bar for each trial that is trained and one for all in a terminal, lines elsewhere
+
+
+class SearchDisplay(ProgressDisplay):
+    """Shows the trials of a search."""
+
+    def __init__(self, workers: Workers) -> None:
+        super().__init__()
+        self.workers, self.study = workers, workers.study
+        self.printed: dict[int, float] = {}  # when, by the trial's number
+        self.over = {trial.number for trial in self.study.trials() if trial.state.is_finished()}  # at an earlier start
+        self.tasks: dict[int, TaskID] = {}
+        self.all: TaskID | None = None
+
+    def begin(self, bars: Progress) -> None:
+        """Draw a bar for all trials together."""
+        self.all = bars.add_task("search", total=self.study.search.options.trials, message="")
+
+    def update(self) -> None:
+        """Show where the trials are."""
+        ended = set()
+        for number, job in list(self.workers.jobs.items()):
+            if self.bars:
+                self._draw(number, job, self.bars)
+            elif job.status is JobStatus.RUNNING:
+                self._print_progress(number, job)
+            if job.status is not JobStatus.RUNNING and number not in self.over:
+                ended.add(number)
+        if ended:
+            self._conclude(ended)
+
+    def _draw(self, number: int, job: Job, bars: Progress) -> None:
+        if number not in self.over and number not in self.tasks:
+            self.tasks[number] = bars.add_task(f"trial {number}", total=1.0, message="")
+        if number in self.tasks:
+            bars.update(self.tasks[number], completed=job.done, message=describe(job))
+
+    def _print_progress(self, number: int, job: Job) -> None:
+        if number not in self.printed:
+            self._print(f"trial {number}: {' '.join(job.overrides[len(self.study.search.overrides) :])}")
+        elif time.monotonic() - self.printed[number] >= LINE_SECONDS:
+            self._print(f"trial {number}: {describe(job)}")
+        else:
+            return
+        self.printed[number] = time.monotonic()
+
+    def _conclude(self, numbers: set[int]) -> None:
+        """Show how trials ended, once it is written down."""
+        results = read_results(self.study.search, self.study.trials())
+        for trial in results.trials:
+            if trial.number in numbers and trial.status != "open":
+                self.over.add(trial.number)
+                self._print(outcome(trial, results))
+                if self.bars and trial.number in self.tasks:
+                    self.bars.remove_task(self.tasks.pop(trial.number))
+        if self.bars and self.all is not None:
+            done = len(results.finished) + results.count("pruned")
+            self.bars.update(self.all, completed=done, message=best_so_far(results))
+
+    def _print(self, line: str) -> None:
+        if self.bars:
+            self.bars.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, flush=True)

@@ -1,0 +1,352 @@
+"""The study: the trials of a search in a database, and whose they are.
+
+A trial's number, settings and run are written in one piece when it begins. Who works on it holds the lock of a file in
+this project's folder, which the system takes back from the dead: a trial that is not finished, and whose lock is free,
+was cut off, and is taken over as it is. One whose training failed stays open in the same way, with its reason, for a
+later start of the search.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import distribution_to_json
+from optuna.pruners import BasePruner, NopPruner
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from ..engine.errors import UserError
+from ..engine.files import only_process
+from ..engine.hashing import json_sha256, redact
+from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
+from ..engine.project import project
+from ..engine.record import RunDirectory, find_run
+from ..sweep.plan import compose_run
+from ..verify.provenance_diff import differing
+from .search_config import Search, require_metric
+from .study_copy import direction, should_prune, suggest
+from .summary import failure_reason
+
+CHOICE = ("metric", "direction", "seed", "sampler", "pruner")  # options that decide which trials there are
+DESCRIPTION = "settings"  # of the study's attributes: what it was begun with
+
+
+@dataclass
+class Claim:
+    """A trial that this worker holds until `Study.release`.
+
+    Attributes:
+        trial: as it was when it was taken.
+        overrides: of its training.
+        cfg: the settings that these make.
+        run: the run that they lead to.
+        lock: that is held.
+    """
+
+    trial: FrozenTrial
+    overrides: list[str]
+    cfg: DictConfig
+    run: RunDirectory
+    lock: ExitStack = field(default_factory=ExitStack)
+
+
+class Study:
+    """The trials of one search; several workers, threads of this process or others anywhere, may have it open.
+
+    Making it is a UserError where the storage cannot be opened, or has a search of this name with other settings.
+    """
+
+    def __init__(self, search: Search) -> None:
+        require_prepared(search.base)
+        self.search = search
+        # of the training with each varied setting at its first value, so that defaults of these do not matter
+        self.inputs = collect(search.base)
+        self.storage, self.exclusive = open_storage(search.options.storage)
+        self.held: set[int] = set()  # by this process
+        with self.exclusive():
+            self.folder = folder_id(search.models)
+            self.id = self._open()
+        self.failed_before = {each.number: failures(each) for each in self.trials() if failure_reason(each)}
+
+    def trials(self) -> list[FrozenTrial]:
+        """Read all trials, in the order of their numbers."""
+        return self.storage.get_all_trials(self.id, deepcopy=False)
+
+    def claim(self) -> Claim | None:
+        """Take over a trial that was cut off, begin the next one, or try a failed one again; None: nothing is left."""
+        with self.exclusive():
+            trials = self.trials()
+            ours = [trial for trial in trials if self._may_take(trial)]
+            for trial in ours:
+                if not failure_reason(trial) and (claim := self._take_over(trial)):
+                    return claim
+            if len(trials) < self.search.options.trials:
+                return self._begin(trials)
+            for trial in ours:
+                again = failure_reason(trial) and failures(trial) == self.failed_before.get(trial.number)
+                if again and (claim := self._take_over(trial)):
+                    self._note(trial, reason="")
+                    return claim
+        return None
+
+    def release(self, claim: Claim) -> None:
+        """Let others take the trial, where it is not finished."""
+        claim.lock.close()
+
+    def report(self, trial: FrozenTrial, step: int, value: float, notes: dict[str, Any]) -> None:
+        """Write an intermediate value down, and the pruner's notes."""
+        self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        for key, each in notes.items():
+            self.storage.set_trial_system_attr(trial._trial_id, key, each)
+
+    def should_prune(self, trial: FrozenTrial, pruner: BasePruner) -> tuple[bool, dict[str, Any]]:
+        """Ask the pruner whether a trial is to end; return also the notes on it."""
+        if isinstance(pruner, NopPruner):
+            return False, trial.system_attrs
+        return should_prune(self.search, self.trials(), trial, pruner)
+
+    def finish(self, trial: FrozenTrial, value: float, weights: str) -> None:
+        """Give a trial its value."""
+        self._note(trial, weights=weights)
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [value])
+
+    def finish_trained(self, claim: Claim) -> None:
+        """Give a trial the value of its run; a UserError where that has no such metric, or another run was trained."""
+        if not claim.run.finished:
+            raise UserError(f"code or data were changed while {claim.run.id} was begun: start the same command again.")
+        metric, metrics = self.search.options.metric, claim.run.metrics
+        require_metric(metric, list(metrics))
+        self.finish(claim.trial, float(metrics[metric]), claim.run.weights_digest)
+
+    def prune(self, trial: FrozenTrial, value: float) -> None:
+        """End a trial at the last of its intermediate values."""
+        values = [value] if math.isfinite(value) else None
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, values)
+
+    def fail(self, trial: FrozenTrial, reason: str) -> None:
+        """Note that the training failed; the trial stays open."""
+        self._note(trial, failures=failures(trial) + 1, reason=redact(reason) or "it failed")
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Return a UserError where the database no longer answers, and any other error as it is."""
+        if not isinstance(error, UNAVAILABLE):
+            return error
+        return UserError(f"search.storage no longer answers ({_why(error)}): see to it, then the same command goes on.")
+
+    def run_of(self, overrides: list[str]) -> tuple[DictConfig, RunDirectory]:
+        """Find the run that overrides lead to, as `train` does; Hydra can compose for one thread at a time only."""
+        cfg = compose_run(overrides)
+        inputs = {**self.inputs, "config": settings_that_count(cfg)}
+        return cfg, find_run(self.search.models, cfg.run_name, inputs, project().root)
+
+    def _note(self, trial: FrozenTrial, **attributes: Any) -> None:
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(trial._trial_id, key, value)
+
+    def _open(self) -> int:
+        """Find the study, or make it."""
+        name = self.search.options.name
+        description = describe(self.search, self.inputs)
+        try:
+            study = self.storage.create_new_study([direction(self.search)], name)
+        except optuna.exceptions.DuplicatedStudyError:
+            study = self.storage.get_study_id_from_name(name)
+            stored = self.storage.get_study_user_attrs(study).get(DESCRIPTION)
+            if stored == description:
+                return study
+            trials = self.storage.get_all_trials(study, deepcopy=False)
+            if stored is None and trials:
+                raise UserError(
+                    f"the study {name!r} was not made by make search: give search.name=<another>."
+                ) from None
+            if any(each.state.is_finished() for each in trials) or not self._all_left(trials):
+                names = sorted(each for each, _, _ in differing(stored or {}, description))
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise UserError(
+                    f"the search {name!r} in {redact(self.search.options.storage)} was begun with other settings"
+                    f" ({', '.join(names[:3])}{more}): give search.name=<another> for a new one, or go back to these."
+                ) from None
+            self.storage.delete_study(study)  # none of its trials was finished yet
+            study = self.storage.create_new_study([direction(self.search)], name)
+        self.storage.set_study_user_attr(study, DESCRIPTION, description)
+        return study
+
+    def _begin(self, trials: Sequence[FrozenTrial]) -> Claim:
+        """Choose the settings of the next trial, and write it down in one piece."""
+        if collect(self.search.base) != self.inputs:
+            raise UserError(
+                "code, packages or data were changed while the search ran, so no further trial is begun: go back to"
+                " what they were, or begin another search by search.name=<another>."
+            )
+        notes: dict[str, Any] = {}
+        for each in trials:
+            notes |= each.user_attrs.get("notes", {})
+        trial, new_notes = suggest(self.search, trials, notes)
+        overrides = self.search.training(trial.params)
+        cfg, run = self.run_of(overrides)
+        trial.user_attrs = {
+            "run": run.id,
+            "overrides": redact(overrides),
+            "folder": self.folder,
+            "beside": [each.number for each in trials if not each.state.is_finished() and not failure_reason(each)],
+            "given": sorted(trial.system_attrs),  # the sampler's notes on it; others are the pruner's
+            "notes": new_notes,  # the sampler's on the study
+            "reason": "",
+        }
+        lock = self._lock(len(trials))
+        assert lock, "nobody else can hold a trial that is not there yet"
+        written = self.storage.create_new_trial(self.id, template_trial=trial)
+        return Claim(self.storage.get_trial(written), overrides, cfg, run, lock)
+
+    def _take_over(self, trial: FrozenTrial) -> Claim | None:
+        """Hold a trial that is not finished; None where another worker does, or did until a moment ago."""
+        if (lock := self._lock(trial.number)) is None:
+            return None
+        now = self.storage.get_trial(trial._trial_id)
+        if now.state.is_finished() or failures(now) != failures(trial):
+            lock.close()
+            return None
+        overrides = self.search.training(now.params)
+        return Claim(now, overrides, *self.run_of(overrides), lock)
+
+    def _may_take(self, trial: FrozenTrial) -> bool:
+        folder = trial.user_attrs.get("folder")  # None where another program has put it into the storage
+        ours = folder == self.folder or (self.search.options.adopt and folder is not None)
+        return not trial.state.is_finished() and ours and trial.number not in self.held
+
+    def _all_left(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether nobody works on any of these."""
+        for trial in trials:
+            if not self._may_take(trial) or not (lock := self._lock(trial.number)):
+                return False
+            lock.close()
+        return True
+
+    def _lock(self, number: int) -> ExitStack | None:
+        """Hold a trial; None where another worker does."""
+        options = self.search.options
+        name = f"search-{options.name}-{json_sha256(redact(options.storage))[:8]}-{number}"
+        lock = ExitStack()
+        lock.callback(self.held.discard, number)
+        try:
+            lock.enter_context(only_process(self.search.models / ".locks" / name, self.search.models / name))
+        except UserError:
+            return None
+        self.held.add(number)
+        return lock
+
+
+def describe(search: Search, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Describe a search: how it chooses, and the inputs of its trainings; another search needs another name."""
+    options: Any = OmegaConf.to_container(search.options, resolve=True)
+    space = {key: distribution_to_json(each.distribution) for key, each in search.space.items()}
+    chosen = {"search": {**{key: redact(options[key]) for key in CHOICE}, "space": space}}
+    return chosen | {key: inputs[key] for key in HASHED if key in inputs}
+
+
+def failures(trial: FrozenTrial) -> int:
+    """Count how often a trial's training failed."""
+    return int(trial.user_attrs.get("failures", 0))
+
+
+# --- the database
+
+UNAVAILABLE = (optuna.exceptions.OptunaError, SQLAlchemyError)  # what may be wrong with a database, at any time
+PATIENCE = 60  # seconds for another process to finish writing
+DATABASES = ("sqlite", "postgresql", "mysql")  # those whose locks let one worker after the other choose
+Exclusive = Callable[[], AbstractContextManager[None]]
+
+
+def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
+    """Open the database of an address, or raise a UserError.
+
+    Returns:
+        Optuna's storage, and what makes a context in which no other worker, here or elsewhere, is in such a one.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    setting = f"search.storage is {redact(address)}"
+    try:
+        url = make_url(address)
+        kind = url.get_backend_name()
+        if kind not in DATABASES:
+            raise UserError(f"{setting}, but may be of {', '.join(DATABASES)} only: choose one of these.")
+        if kind == "sqlite" and url.database in (None, "", ":memory:"):
+            raise UserError(f"{setting}, which names no file: write sqlite:///models/search.db.")
+        exclusive = _file_lock(Path(str(url.database))) if kind == "sqlite" else _database_lock(url, kind)
+        more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if kind == "sqlite" else {"pool_pre_ping": True}
+        with exclusive():  # tables are made once
+            return get_storage(RDBStorage(address, engine_kwargs=more)), exclusive
+    except (ImportError, NoSuchModuleError) as error:
+        raise UserError(
+            f"{setting}, whose driver is not installed ({error}): the one for PostgreSQL comes by"
+            " `make setup EXTRAS=mlflow`, as postgresql+psycopg2://..."
+        ) from error
+    except (OSError, ArgumentError, RuntimeError, *UNAVAILABLE) as error:
+        raise UserError(f"{setting}, which cannot be opened ({_why(error)}): see to address and server.") from None
+
+
+def _why(error: BaseException) -> str:
+    """Return in a few words what is wrong with a database, without passwords."""
+    return redact(" ".join(str(error.__cause__ or error).split()))[:200]
+
+
+def folder_id(models: Path) -> str:
+    """Name a folder of runs: the same for all who share it, another one for a copy."""
+    path = models / ".locks" / "folder"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), path.open("x") as file:
+        file.write(uuid.uuid4().hex)
+    return f"{path.read_text()}-{path.stat().st_ino}"
+
+
+_threads = threading.Lock()  # a lock of a file keeps out other processes, but not our own threads
+
+
+def _file_lock(database: Path) -> Exclusive:
+    """Lock a file beside the database's; the system takes the lock back when a process ends."""
+
+    @contextmanager
+    def exclusive() -> Iterator[None]:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _threads, database.with_name(f"{database.name}.lock").open("a") as file:
+            with suppress(ImportError):  # Windows, where nothing here locks
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
+
+    return exclusive
+
+
+def _database_lock(url: URL, kind: str) -> Exclusive:
+    """Take a lock of the database's, which it takes back when a connection ends."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    take, give = "SELECT pg_advisory_xact_lock(:name)", ""  # at the end of the transaction it is given back
+    name: int | str = zlib.crc32(b"search")
+    if kind == "mysql":
+        take, give, name = f"SELECT GET_LOCK(:name, {60 * PATIENCE})", "SELECT RELEASE_LOCK(:name)", "search"
+
+    @contextmanager
+    def exclusive() -> Iterator[None]:
+        with _threads, engine.begin() as connection:
+            connection.execute(sqlalchemy.text(take), {"name": name})
+            try:
+                yield
+            finally:
+                if give:
+                    connection.execute(sqlalchemy.text(give), {"name": name})
+
+    return exclusive

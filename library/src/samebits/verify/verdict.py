@@ -1,0 +1,338 @@
+"""The five verdicts on a run that was trained again: on the terminal, as JSON beside the run, in prose for a paper."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..engine.errors import UserError
+from ..engine.files import write_atomically
+from ..engine.hashing import redact
+from .provenance_diff import Difference, may_change_results
+from .rerun import Comparison
+
+
+class Kind(Enum):
+    """What can be found."""
+
+    IDENTICAL = "every traced step, every tensor and every metric is the same, bit for bit"
+    ENVIRONMENT = "two trainings here agree with each other, and not with the record"
+    NONDETERMINISTIC = "two trainings here, from the same inputs, disagree with each other"
+    DIFFERENT_INPUTS = "code, settings, data or seed are not those of the record"
+    TAMPERED = "the parts of the record contradict each other: something was edited after the run"
+
+    @property
+    def title(self) -> str:
+        """The name as it is printed."""
+        return self.name.replace("_", " ")
+
+
+@dataclass
+class Verdict:
+    """A verdict and its evidence.
+
+    Attributes:
+        kind: which one.
+        run: the run's id.
+        steps: the last step that was compared; None where all was.
+        causes: why, each a sentence.
+        inputs: differences of code, settings, lock, data and files from elsewhere: the recorded value, and that here.
+        diff: of the code, short.
+        environment: differences of the environment.
+        comparison: what came out otherwise; None where nothing was trained.
+        compared: how much was: rows, tensors, metrics.
+        suspects: calls in the code that ask for what is not written down.
+        command: what trains the run.
+        portable: whether it promises the same bits on other processors.
+        details: for machines: who, when, where.
+    """
+
+    kind: Kind
+    run: str
+    steps: int | None = None
+    causes: list[str] = field(default_factory=list)
+    inputs: list[Difference] = field(default_factory=list)
+    diff: str = ""
+    environment: list[Difference] = field(default_factory=list)
+    comparison: Comparison | None = None
+    compared: dict[str, int] = field(default_factory=dict)
+    suspects: list[str] = field(default_factory=list)
+    command: str = "make train"
+    portable: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 0 if self.kind is Kind.IDENTICAL else 1
+
+    def as_json(self) -> str:
+        """Give everything as JSON; logins in addresses are left out."""
+        found = {"verdict": self.kind.title, "meaning": self.kind.value, **asdict(self), **self.details}
+        plain = json.loads(json.dumps({key: value for key, value in found.items() if key not in ("kind", "details")}))
+        return json.dumps(redact(plain), indent=2)
+
+
+VERDICTS = "verdicts"  # folder beside the run
+PLACES = ("models", "reports")  # where runs and their published copies are
+REPORT = "reports/reproduction.md"
+
+
+def write_verdict(run: Path, verdict: Verdict) -> Path:
+    """Write a verdict beside the run, under a name of its own."""
+    folder = run / VERDICTS
+    folder.mkdir(exist_ok=True)
+    stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
+    path, number = folder / f"{stem}.json", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.json", number + 1
+    write_atomically(path, f"{verdict.as_json()}\n".encode())
+    return path
+
+
+def verdicts_on(run: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the verdicts on a record, the oldest first; those on another one that stood in its place are passed over."""
+    found = [json.loads(path.read_text()) for path in sorted((run / VERDICTS).glob("*.json"))]
+    return [each for each in found if each.get("record") == record["sha256"]]
+
+
+@contextmanager
+def nothing_compared() -> Iterator[None]:
+    """Leave with the exit status 2 after an error that nobody foresaw: Python's own, 1, means that results differ."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(2) from None
+
+
+MOST_LINES = 40  # of a diff, and rows of a table; the verdict's file has all
+SIDES = ("recorded", "here")
+COMMITTED = ("models/main", "reports/")  # what Git keeps
+COLOURS = {Kind.IDENTICAL: "bold green", Kind.TAMPERED: "bold red"}
+
+
+def console_for_people() -> Console:
+    """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
+    return Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
+
+
+def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
+    """Print a verdict.
+
+    Args:
+        verdict: what was found.
+        run: the run's directory.
+        kept: whether the verdict has been written down.
+    """
+    console = console_for_people()
+    name = os.path.relpath(run)
+    console.print()
+    so_far = " so far" if verdict.steps and verdict.kind is Kind.IDENTICAL else ""
+    console.print(verdict.kind.title + so_far, style=COLOURS.get(verdict.kind, "bold yellow"), end="")
+    console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""), markup=False)
+    for line in _meaning(verdict):
+        console.print(f"  {line}", markup=False)
+    for cause in verdict.causes:
+        console.print(f"  - {cause}", markup=False)
+    print_table(console, "Inputs that are not the recorded ones", verdict.inputs, SIDES)
+    print_diff(console, verdict.diff)
+    if verdict.comparison:
+        sides = ("first", "second") if verdict.kind is Kind.NONDETERMINISTIC else SIDES
+        print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
+    print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
+    if verdict.suspects:
+        console.print("\nCalls in the code that ask for what no record holds:", markup=False)
+        for each in verdict.suspects[:MOST_LINES]:
+            console.print(f"  {each}", markup=False)
+    console.print("\nNext:", style="bold")
+    for line in _next(verdict, name, kept):
+        console.print(f"  {line}", markup=False)
+
+
+def _meaning(verdict: Verdict) -> list[str]:
+    compared, trained = verdict.compared, verdict.comparison is not None
+    if verdict.kind is Kind.IDENTICAL:
+        if verdict.steps:
+            what = f"the first {verdict.steps} steps, with the batch, loss, gradients and weights of each"
+        else:
+            what = f"{compared['rows']} rows of the trace, {compared['tensors']} tensors, {compared['metrics']} metrics"
+        lines = [f"Trained again from the same data, and compared bit for bit: {what}. All are the same."]
+        if verdict.inputs:
+            lines.append("The code or the settings have changed since, and the change does not alter the results.")
+        if verdict.environment:
+            packages = [
+                (name.partition(".")[2], *values) for name, *values in verdict.environment if name[:9] == "packages."
+            ]
+            changes = ", ".join(f"{name} {mine} → {theirs}" for name, mine, theirs in packages[:4])
+            told = f" ({changes}{', ...' if packages[4:] else ''})" if packages else ""
+            lines.append(f"The environment is not quite the recorded one{told}, and that does not alter the results.")
+        return lines
+    if verdict.kind is Kind.DIFFERENT_INPUTS:
+        first = verdict.comparison.divergence if verdict.comparison else None
+        lines = ["What a run is made of is not the same here as in the record; see the table."]
+        if first:
+            lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
+        elif not trained and not verdict.causes:
+            lines.append("So nothing was trained: mend the data first, then compare.")
+        return lines
+    if verdict.kind is Kind.TAMPERED:
+        return ["The parts of the record contradict each other, so something was edited or exchanged after the run:"]
+    if verdict.kind is Kind.NONDETERMINISTIC:
+        return ["Trained twice here, from the same inputs, and the two disagree: the code is not deterministic."]
+    lines = ["Trained twice here, with the same result, which is not the recorded one: the inputs are the same,"]
+    known = "so the difference lies in the environment; see the table."
+    silent = "and nothing in the environment that is recorded differs: look for what the code reads besides its inputs."
+    return [*lines, known if may_change_results(verdict.environment) else silent]
+
+
+def print_diff(console: Console, diff: str) -> None:
+    """Print the beginning of a diff."""
+    lines = diff.splitlines()
+    if lines:
+        console.print("\n" + "\n".join(lines[:MOST_LINES]), markup=False)
+    if len(lines) > MOST_LINES:
+        console.print(f"  ... and {len(lines) - MOST_LINES} more lines", markup=False)
+
+
+def print_results(console: Console, comparison: Comparison, tensors: int, sides: tuple[str, str]) -> None:
+    """Print where two trainings part ways, and how far they are apart."""
+    console.print("\nWhere the results part ways", style="bold")
+    first = comparison.divergence
+    if first:
+        console.print(f"  first at {first}: {first.meaning()}", markup=False)
+    if comparison.distance:
+        console.print(f"  weights: {comparison.distance}", markup=False)
+    elif comparison.tensors:
+        console.print(f"  weights: {len(comparison.tensors)} of {tensors} tensors differ", markup=False)
+    for name, mine, theirs in comparison.metrics:
+        console.print(f"  {name}: {mine} {sides[0]}, {theirs} {sides[1]}", markup=False)
+
+
+def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
+    """Print what differs, with the values of both sides."""
+    if not rows:
+        return
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.padding = (0, 2)
+    for column in ("  what", *sides):
+        table.add_column(column, overflow="fold")
+    for name, mine, theirs in rows[:MOST_LINES]:
+        table.add_row(f"  {name}", mine, theirs)
+    console.print(table, markup=False, soft_wrap=False)
+    if len(rows) > MOST_LINES:
+        console.print(f"  ... and {len(rows) - MOST_LINES} more", markup=False)
+
+
+def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
+    if verdict.kind is Kind.IDENTICAL:
+        if verdict.steps:
+            return [f"make reproduce RUN={name}   goes through the whole run and keeps the verdict"]
+        if not kept:
+            return ["nothing: the results stand"]
+        lines = [f"git add {name}/verdicts reports/reproduction.md   keeps this confirmation with the project"]
+        return lines if name.startswith(COMMITTED) else ["reports/reproduction.md   says it for a paper"]
+    if verdict.kind is Kind.TAMPERED:
+        if verdict.causes and verdict.causes[0].startswith("the directory is called"):
+            return [f"mv {name} {Path(name).parent / verdict.run}   gives it its name back"]
+        if name.startswith(COMMITTED):
+            return [f"git log --patch -- {name}   shows when a file changed, and git checkout -- {name} restores it"]
+        return [
+            f"mv {name} <elsewhere>, then {verdict.command}   trains it anew; nothing else restores what was edited"
+        ]
+    if verdict.kind is Kind.NONDETERMINISTIC:
+        first = verdict.comparison.divergence if verdict.comparison else None
+        known = first is None or first.operator or first.step == 0
+        return [
+            *([] if known else [f"make reproduce RUN={name} OP=1   names the first operator that differs"]),
+            "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
+        ]
+    if verdict.kind is Kind.ENVIRONMENT:
+        portable = "train with determinism=portable, which gives the same bits on other processors;"
+        return [
+            f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code",
+            *([] if verdict.portable else [f"If it says the same: {portable} or"]),
+            "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
+            "say in the paper how far the results are apart, as reports/reproduction.md does.",
+        ]
+    if any(each[0].startswith("data ") for each in verdict.inputs):
+        return [
+            "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
+            "git log -- configs/data dvc.lock   shows when it changed, if not",
+        ]
+    reference = name.startswith("reports/")
+    renew = "make reference makes it the new reference" if reference else f"{verdict.command} trains it"
+    return [
+        f"make reproduce RUN={name} CODE=recorded   trains with the code of the run: is the record itself sound?",
+        f"If the change is meant: {renew}; new inputs are a new run",
+    ]
+
+
+NOT_OF_THE_RUN = "DIFFERENT INPUTS"  # says something of the code or data here, and nothing of the run
+HEADER = """# Reproduction
+
+Written by `make reproduce` from the verdicts beside each run. A run was trained again from its recorded inputs, in a
+process of its own; every traced step (batch, random numbers, loss, gradients, weights), every tensor and every metric
+was compared bit for bit.
+"""
+
+
+def write_reproducibility_report(root: Path) -> Path:
+    """Write what the re-runs of all runs found, for a paper's appendix; the same verdicts give the same bytes."""
+    folders = sorted({path.parents[1] for place in PLACES for path in (root / place).glob("*/verdicts/*.json")})
+    sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
+    path = root / REPORT
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, "\n".join([HEADER, *sections]).encode())
+    return path
+
+
+def _section(folder: Path, root: Path) -> str:
+    record = json.loads((folder / "record.json").read_text())
+    environment, observed = record["environment"], record["observed"]
+    commit = record["source"].get("commit")
+    where = f" at commit `{commit[:12]}`" if commit else ""
+    where += ", with changes that code.patch holds" if record["source"].get("changed") else ""
+    made = (
+        f"The run was trained on {observed['ended'][:10]}{where}, on {environment['processor']['model']} with Python"
+        f" {environment['python']} and PyTorch {environment['packages'].get('torch', 'of unknown version')}."
+        f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
+    )
+    told = [_sentence(each) for each in verdicts_on(folder, record) if each["verdict"] != NOT_OF_THE_RUN]
+    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *told, ""])
+
+
+def _sentence(verdict: dict[str, Any]) -> str:
+    by = f" by {verdict['by']}" if verdict.get("by") else ""
+    machine = verdict["machine"].get("processor")
+    text = f"- {verdict['when'][:10]}{by}" + (f", on {machine}" if machine else "")
+    text += ", in an environment installed anew from the lock" if verdict["fresh_environment"] else ""
+    text += ", with the code of the run" if verdict["code"] == "recorded" else ""
+    text += ", with code or settings that have changed since" if verdict["inputs"] else ""
+    text += f": **{verdict['verdict']}**, {verdict['meaning']}."
+    comparison = verdict["comparison"] or {}
+    first, distance = comparison.get("divergence"), comparison.get("distance")
+    if first:
+        text += f" The first difference is at step {first['step']}, column {first['column']}."
+    if distance:
+        text += (
+            f" {distance['numbers']:,} of {distance['total']:,} weights differ, by at most {distance['largest']:.3g}"
+            f" ({distance['ulps']:,} units of the last place)."
+        )
+    for name, mine, theirs in comparison.get("metrics", []):
+        text += f" {name}: {mine} and {theirs}."
+    for name, mine, theirs in (verdict["inputs"] + verdict["environment"])[:5] if first else ():
+        text += f" {name}: {mine} and {theirs}."
+    return text

@@ -1,0 +1,320 @@
+"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare what comes out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ..engine import record as records
+from ..engine.config import compose, quote
+from ..engine.errors import UserError
+from ..engine.project import Project, project
+from ..engine.record import CONFIG, Record
+from ..engine.run_loader import newest_run, read_config
+from ..fetch import make_available
+from . import provenance_diff
+from .integrity import contradictions
+from .provenance_diff import NOTHING, Difference, may_change_results
+from .rerun import Comparison, RerunFailed, Result, compare, probe_words, recorded_result, rerun, steps_of_probe
+from .verdict import Kind, Verdict, nothing_compared, print_verdict, write_reproducibility_report, write_verdict
+
+MOST_CAUSES = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is verified.
+
+    Attributes:
+        probe: only the first traced steps.
+        recorded_code: train with the recorded state of the code, not with the one here.
+        fresh: with that, in an environment that is installed anew from its lock.
+        operator: name the first differing operator, wherever the first diverging step is.
+        by: who verifies, for the verdict's file.
+    """
+
+    probe: bool = False
+    recorded_code: bool = False
+    fresh: bool = False
+    operator: bool = False
+    by: str | None = None
+
+
+class Verification:
+    """One run's verification: what is trained where, and what was found.
+
+    Args:
+        run: its directory.
+        options: how.
+        folder: for everything that is written; removed by the caller.
+        root: of the project whose data is read.
+    """
+
+    def __init__(self, run: Path, options: Options, folder: Path, root: Path | None = None) -> None:
+        self.run = run
+        self.root = root or project().root
+        self.options = options
+        self.folder = folder
+        self.record: Record = records.read_finished(run)
+        self.reruns = 0
+        self.upto: int | None = None  # the last step to compare; all where it is None
+        self.tree, self.python = project().root, sys.executable
+        self.words: list[str] | None = None  # where the settings here differ from the saved ones
+        self.machine: dict[str, object] = {}  # that trained again
+
+    @cached_property
+    def recorded_tree(self) -> Path:
+        """The recorded state of the code, written to a folder when it is first asked for.
+
+        Raises:
+            UserError: it is not in this repository.
+        """
+        tree = self.folder / "recorded"
+        provenance_diff.export_code(self.record, self.run, tree)
+        return tree
+
+    def verdict(self) -> Verdict:
+        """Find the verdict.
+
+        Raises:
+            UserError: nothing can be compared.
+        """
+        found = contradictions(self.run, self.record)
+        if found:
+            return self._make(Kind.TAMPERED, causes=found)
+        self.cfg = read_config(self.run, self.root)
+        make_available(self.cfg)
+        data = provenance_diff.data_differences(self.record, self.cfg)
+        if data:
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
+        self.original = recorded_result(self.run, self.record)
+        if self.options.probe:
+            self.upto = steps_of_probe(self.original.rows, self.run)
+        inputs = self._choose_code()
+        try:
+            return self._judge(self._train(), inputs)
+        except RerunFailed as error:
+            if not inputs:
+                raise UserError(f"{self.run} could not be trained again; its last lines were:\n{error}") from error
+            last = f"training with them fails: {str(error).splitlines()[-1]}"
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._diff(inputs), causes=[last])
+
+    def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
+        self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
+        comparison = compare(self.original, first, self.upto)
+        environment = provenance_diff.environment_differences(self.original.environment, first.environment)
+        listed = {name.rpartition(" ")[2] for name, *_ in inputs}
+        inputs = inputs + [each for each in self._loaded_otherwise(first) if each[0].rpartition(" ")[2] not in listed]
+        found = {"inputs": inputs, "environment": environment, "comparison": comparison}
+        if not comparison:
+            return self._make(Kind.IDENTICAL, **found)
+        if inputs:
+            found["comparison"] = self._with_operator(comparison)
+            changed = {name.rpartition(" ")[2] for name, *_ in inputs}
+            suspected = [each for each in self._suspects(first) if each.partition(":")[0] in changed]
+            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._diff(inputs), suspects=suspected)
+        second = self._train()
+        among_themselves = compare(first, second, self.upto)
+        if among_themselves:
+            found["comparison"] = self._with_operator(among_themselves, again=True)
+            return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
+        if self.original.rows and not comparison.divergence and not may_change_results(environment):
+            return self._make(Kind.TAMPERED, **found, causes=_edited_outputs(comparison))
+        found["comparison"] = self._with_operator(comparison)
+        patched = sorted(dict(first.environment["patched"].items() - self.original.environment["patched"].items()))
+        causes = [f"{name} is not as its package was installed, nor as it was recorded" for name in patched]
+        if causes[MOST_CAUSES:]:
+            causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more files; see the table"]
+        suspected = [] if may_change_results(environment) else self._suspects(first)
+        return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
+
+    def _loaded_otherwise(self, result: Result) -> list[Difference]:
+        """List what a re-run loaded that is not as recorded: another contract of the library, code from elsewhere."""
+        known, loaded = self.original.inputs["outside"], result.inputs["outside"]
+        return provenance_diff.contract_difference(self.original.inputs, result.inputs) + [
+            (f"code outside of the package {name}", known.get(name, NOTHING)[:12], sha256[:12])
+            for name, sha256 in loaded.items()
+            if known.get(name) != sha256
+        ]
+
+    def _suspects(self, result: Result) -> list[str]:
+        source = Project(self.tree, project().name).source
+        files = {name: source / name for name in result.inputs["code"]}
+        return provenance_diff.nondeterminism_lint(
+            files | {name: self.tree / name for name in result.inputs["outside"]}
+        )
+
+    # --- training again
+
+    def _choose_code(self) -> list[Difference]:
+        """Decide which code trains; return how it differs from the recorded inputs."""
+        if not (self.options.recorded_code or self.options.fresh):
+            settings, self.words = provenance_diff.settings_differences(self.record)
+            return provenance_diff.code_differences(self.record) + settings
+        self.tree = self.recorded_tree
+        if self.options.fresh:
+            print("Installing the recorded packages into a new environment.", flush=True)
+            left_out = ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")
+            kept = {name: value for name, value in os.environ.items() if name not in left_out}
+            command = ["sh", "requirements/install.sh"]
+            installed = subprocess.run(command, cwd=self.tree, env=kept | {"VENV": ".venv"})
+            if installed.returncode:
+                raise UserError("the recorded packages cannot be installed; the lines above say why.")
+            self.python = str(self.tree / ".venv/bin/python")
+        return []
+
+    def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
+        self.reruns += 1
+        upto = upto or self.upto
+        label = f"re-run {self.reruns}"
+        print(f"{label}: training {'the first steps ' if upto else ''}again", end="", flush=True)
+        started = time.monotonic()
+        words, cfg = [str(self._saved_settings())], self.cfg
+        if self.words is not None and tree is None:
+            words, cfg = [*self.words, f"paths.root={quote(str(self.root))}"], compose(self.words)
+        # a re-run writes into its own folder alone
+        words = [*words, "snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
+        tree = tree or self.tree
+        if upto:
+            words += probe_words(upto)
+        folder = self.folder / f"run-{self.reruns}"
+        folder.mkdir()
+        try:
+            return rerun(words, folder, tree, project().name, self.python, lambda line: print(f"\n  {line}", end=""))
+        finally:
+            print(f" ({time.monotonic() - started:.0f} s)", flush=True)
+
+    def _saved_settings(self) -> Path:
+        """Write the run's settings, with the paths of the project whose data is read: a tree elsewhere has none."""
+        path = self.folder / "settings" / CONFIG
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(OmegaConf.to_yaml(self.cfg), encoding="utf-8")
+        return path
+
+    def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
+        """Name the first differing operator, if asked to and if it is not known yet."""
+        first = comparison.divergence
+        if not self.options.operator or first is None or first.operator or first.step == 0:
+            return comparison
+        steps = range(first.since + 1, first.step + 1)  # those that were not traced may hold the first to differ
+        more = f"callbacks.trace.operators={list(steps)}".replace(" ", "")
+        if again:
+            sides = [self._train(more, upto=first.step) for _ in range(2)]
+        else:
+            try:
+                recorded_side = self._train(more, upto=first.step, tree=self.recorded_tree)
+                sides = [recorded_side, self._train(more, upto=first.step)]
+            except (UserError, RerunFailed) as error:
+                print(f"The operator cannot be named: {error}")
+                return comparison
+        found = compare(sides[0], sides[1], first.step).divergence
+        if found is None:
+            print(f"The operator cannot be named: the record lists those of step 1 alone, and {first.when()} is not")
+            print(f"repeated here. Where the record was made, train with callbacks.trace.operators=[{first.step}].")
+            return comparison
+        return replace(comparison, divergence=found)
+
+    def _diff(self, inputs: list[Difference]) -> str:
+        if not any(name.startswith("code") for name, *_ in inputs):
+            return ""
+        try:
+            return provenance_diff.code_diff(inputs, self.recorded_tree)
+        except UserError as error:
+            return f"(no diff: {error})"
+
+    def _make(self, kind: Kind, **found: object) -> Verdict:
+        outputs = self.record["outputs"]
+        rows = outputs["trace"]["rows"] if outputs["trace"] and kind is not Kind.TAMPERED else 0
+        compared = {"rows": rows, "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
+        command = records.command(self.record)
+        portable = self.record["inputs"]["config"]["determinism"]["portable"]
+        about = {"compared": compared, "command": command, "portable": portable, **found}
+        return Verdict(kind, self.record["run"], self.upto, **about)
+
+
+def _edited_outputs(comparison: Comparison) -> list[str]:
+    return [
+        *(f"{name}: the record says {mine}, training gives {theirs}" for name, mine, theirs in comparison.metrics),
+        *(f"the tensor {name} is not what training gives" for name in comparison.tensors),
+        "every traced step is the recorded one, and two trainings here agree on what comes out",
+    ]
+
+
+def verify(run: Path, options: Options, keep: bool = True, root: Path | None = None) -> Verdict:
+    """Check a run, train it again, and find the verdict; one that went through the whole run is kept beside it.
+
+    Args:
+        run: its directory, or a published copy.
+        options: how.
+        keep: whether to write the verdict down.
+        root: of the project whose data is read.
+
+    Raises:
+        UserError: nothing could be compared.
+    """
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+        verification = Verification(run, options, Path(folder), root)
+        verdict = verification.verdict()
+    verdict.details = {
+        "record": verification.record["sha256"],
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "by": options.by,
+        "code": "recorded" if options.recorded_code or options.fresh else "here",
+        "fresh_environment": options.fresh,
+        "machine": verification.machine | {"python": platform.python_version()},
+    }
+    if keep and not options.probe:
+        write_verdict(run, verdict)
+        write_reproducibility_report(verification.root)
+    return verdict
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the verdict; the exit status is 0 where it is IDENTICAL, else 1, and 2 where nothing could be compared."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
+    run = arguments.run or newest_run()
+    options = Options(arguments.probe, arguments.code == "recorded", arguments.fresh, arguments.op, arguments.by)
+    kept = not arguments.no_file
+    if arguments.json:  # all that is printed on the way, also by what is started, goes to stderr
+        sys.stdout.flush()
+        out = os.dup(1)
+        os.dup2(2, 1)
+    with nothing_compared():
+        verdict = verify(run, options, keep=kept)
+    if arguments.json:
+        sys.stdout.flush()
+        os.dup2(out, 1)
+        print(verdict.as_json())
+    else:
+        print_verdict(verdict, run, kept)
+    raise SystemExit(verdict.status)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        description="Train a run again and compare every step, tensor and metric with its record.",
+        epilog="Exit status: 0 identical, 1 different, 2 nothing could be compared.",
+    )
+    described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the one that finished last)")
+    described.add_argument("--probe", action="store_true", help="only the first steps, in seconds")
+    described.add_argument("--code", choices=("here", "recorded"), default="here", help="which code trains (here)")
+    described.add_argument("--fresh", action="store_true", help="also install the run's packages anew, from its lock")
+    described.add_argument("--op", action="store_true", help="name the first differing operator (trains more)")
+    described.add_argument("--by", metavar="NAME", help="who verifies; written into the verdict's file")
+    described.add_argument("--no-file", action="store_true", help="write neither the verdict nor reproduction.md")
+    described.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    return described

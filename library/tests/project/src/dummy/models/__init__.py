@@ -1,0 +1,1 @@
+"""What is trained: `network` holds the layers, `classifier` how they learn."""

@@ -1,0 +1,218 @@
+"""The record: its form and seal, the state of the code, packages that were changed, what must not be in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from .conftest import Compose
+from .project import UserError, module
+
+record, source, packages = (
+    module("samebits.engine.record"),
+    module("samebits.engine.git_snapshot"),
+    module("samebits.engine.environment"),
+)
+
+
+def test_the_record_has_the_published_form(trained: Path) -> None:
+    found = record.read_finished(trained)
+    assert found["observed"]["status"] == "finished" and found["observed"]["steps"] == 2
+    assert found["environment"]["packages"]["torch"].startswith("2.") and found["environment"]["patched"] == {}
+    assert found["environment"]["threads"]["operations"] == 1
+    assert found["inputs"]["origin"]["licence"] and found["inputs"]["origin"]["files"][0]["sha256"]
+    assert set(found["outputs"]["tensors"]) >= {"layers.0.weight", "layers.10.bias"}
+    assert found["outputs"]["trace"]["rows"] == 3
+
+
+def test_a_damaged_or_foreign_record_is_refused(trained: Path, tmp_path: Path) -> None:
+    whole = json.loads((trained / "record.json").read_text())
+    for spoilt, word in (
+        (None, "missing"),
+        ("{", "damaged"),
+        ("[]", "must be object"),
+        (json.dumps(whole | {"format": 2}), "has the format 2"),
+        (json.dumps({key: value for key, value in whole.items() if key != "outputs"}), r"must contain \['outputs'\]"),
+        (json.dumps(whole | {"observed": {"status": "running", "started": "now"}}), "has not finished"),
+    ):
+        if spoilt is not None:
+            (tmp_path / "record.json").write_text(spoilt)
+        with pytest.raises(UserError, match=word):
+            record.read_finished(tmp_path)
+
+
+def test_the_seal_tells_of_edits(trained: Path) -> None:
+    found = record.read_record(trained)
+    assert record.is_sealed(found)
+    found["environment"]["python"] = "2.7"
+    assert not record.is_sealed(found)
+
+
+def test_addresses_lose_their_passwords() -> None:
+    redact = module("samebits.engine.hashing").redact
+    kept = ["https://example.org/a@b", "git@example.org:me/it.git", "https://example.org/?page=2", 3, None, "a@b.org"]
+    assert redact(kept) == kept
+    hidden = {
+        "https://me:pw@h/x": "https://***@h/x",
+        "s3://h/?X-Amz-Signature=a1&b=2": "s3://h/?X-Amz-Signature=***&b=2",
+    }
+    assert redact({"nested": list(hidden)}) == {"nested": list(hidden.values())}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "repository"
+    root.mkdir()
+    (root / "code.py").write_text("x = 1\n")
+    (root / ".gitignore").write_text("secret.txt\n")
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message=First")
+    return root
+
+
+def git(root: Path, *words: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    return subprocess.run(["git", *identity, *words], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def state(root: Path) -> list[str]:
+    return [git(root, *words.split()) for words in ("status --porcelain", "rev-parse HEAD", "stash list", "branch")]
+
+
+def test_the_code_is_pinned_without_touching_anything(repository: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    clean = source.take_snapshot(repository, "run-1", run)
+    assert clean["changed"] == [] and clean["snapshot"] == clean["commit"] and not (run / "code.patch").exists()
+
+    (repository / "code.py").write_text("x = 2\n")
+    (repository / "new.py").write_text("y = 1\n")
+    (repository / "secret.txt").write_text("not for others")
+    (repository / "large.bin").write_bytes(bytes(source.MOST_BYTES + 1))
+    (repository / "models").mkdir()
+    (repository / "models/.gitignore").write_text("*\n")  # results that a user ignores altogether
+    (repository / ".git/info/exclude").write_text("/reports\n/models\n")
+    git(repository, "add", "new.py")
+    before = state(repository)
+    found = source.take_snapshot(repository, "run-2", run)
+    assert state(repository) == before
+    assert found["changed"] == ["code.py", "new.py"] and list(found["left_out"]) == ["large.bin"]
+    assert git(repository, "rev-parse", "refs/runs/run-2").strip() == found["snapshot"] != found["commit"]
+
+    for known in (found, found | {"snapshot": "0" * 40}):  # from the snapshot; from the commit and the patch
+        target = tmp_path / known["snapshot"]
+        target.mkdir()
+        source.export_snapshot(repository, known, run, target)
+        assert (target / "code.py").read_text() == "x = 2\n" and (target / "new.py").read_text() == "y = 1\n"
+        assert not (target / "secret.txt").exists()
+    with pytest.raises(source.NoGit):
+        source.export_snapshot(repository, found | {"snapshot": "0" * 40, "commit": "0" * 40}, run, target)
+
+
+def test_a_project_may_be_a_folder_of_a_larger_repository(repository: Path, tmp_path: Path) -> None:
+    project, target = repository / "sub" / "project", tmp_path / "target"
+    project.mkdir(parents=True)
+    target.mkdir()
+    (project / "model.py").write_text("x = 1\n")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message=Second")
+    (project / "model.py").write_text("x = 2\n")
+    (repository / "code.py").write_text("not the project's\n")
+    found = source.take_snapshot(project, "run", tmp_path)
+    assert found["changed"] == ["model.py"]
+    for known in (found, found | {"snapshot": "0" * 40}):
+        source.export_snapshot(project, known, tmp_path, target)
+        assert (target / "model.py").read_text() == "x = 2\n" and not (target / "code.py").exists()
+
+
+def test_without_git_the_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert "not a git repository" in source.take_snapshot(tmp_path, "run", tmp_path)["remark"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "Git is not installed" in source.take_snapshot(tmp_path, "run", tmp_path)["remark"]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install a package of one module, with the list of hashes that a wheel brings."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "tiny_package.py").write_text("x = 1\n")
+    information = tmp_path / "tiny_package-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: Tiny_Package\nVersion: 1.0\n")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).rstrip(b"=").decode()
+    (information / "RECORD").write_text(f"tiny_package.py,sha256={digest},6\ntiny_package-1.0.dist-info/RECORD,,\n")
+    import_module("tiny_package")
+    (tmp_path / "old_package-0.1.egg-info").write_text("Name: old-package\nVersion: 0.1\n\nVersion: 0.2\n")  # a file
+    forget()
+    yield tmp_path
+    del sys.modules["tiny_package"]
+    forget()
+
+
+def forget() -> None:
+    for function in (packages.package_versions, packages._installed_files, packages._sha256):
+        function.cache_clear()
+
+
+def test_a_file_of_a_package_that_was_patched_is_named(installed: Path) -> None:
+    assert packages.package_versions()["tiny-package"] == "1.0"
+    assert packages.package_versions()["old-package"] == "0.1"
+    assert packages.patched_files(packages.loaded_modules()) == {}
+    (installed / "tiny_package.py").write_text("x = 2\n")
+    forget()
+    assert list(packages.patched_files(packages.loaded_modules())) == ["tiny_package.py"]
+
+
+def test_code_from_elsewhere_is_named_without_its_folder(installed: Path) -> None:
+    found = packages.outside_files(packages.loaded_modules(), [])
+    assert ".../tiny_package.py" in found and ".../test_record.py" in found
+    assert not any("samebits" in name or "site-packages" in name for name in found)
+
+
+def test_a_run_whose_code_from_elsewhere_has_changed_is_trained_anew_beside_it(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "models" / trained.name)
+    content = record.read_record(run)
+    content["inputs"]["outside"] = {"helper.py": hashlib.sha256(b"x = 1").hexdigest()}
+    record.write_record(run, content)
+    for code, name in (("x = 1", trained.name), ("x = 2", f"{trained.name}-2")):
+        (tmp_path / "helper.py").write_text(code)
+        found = module("samebits.engine.record").find_run(
+            tmp_path / "models", "debug-fast-cnn-seed=0", content["inputs"], tmp_path
+        )
+        assert found.id == name
+
+
+def test_a_published_record_of_the_same_result_stays(settings: Compose, trained: Path, tmp_path: Path) -> None:
+    run = module("samebits.engine.record").RunDirectory(trained, {})
+    run.publish(tmp_path / "main")
+    before = (tmp_path / "main/record.json").read_bytes()
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    content = record.read_record(again)
+    content["observed"]["started"] = "later"
+    record.write_record(again, content)
+    module("samebits.engine.record").RunDirectory(again, {}).publish(tmp_path / "main")
+    assert (tmp_path / "main/record.json").read_bytes() == before
+    content["outputs"]["metrics"]["test/loss"] = 0.0  # another result
+    record.write_record(again, content)
+    module("samebits.engine.record").RunDirectory(again, {}).publish(tmp_path / "main")
+    assert (tmp_path / "main/record.json").read_bytes() == (again / "record.json").read_bytes() != before
+
+
+def test_show_says_what_made_a_run(trained: Path) -> None:
+    show = module("samebits.verify.show")
+    text = dict(show.describe(trained, record.read_record(trained)))
+    assert text["run"] == trained.name and "2 steps" in text["trained"] and text["licence"] == "CC BY 4.0"
+    with pytest.raises(UserError, match=f"made by the run {trained.name}, whose record is not in models/"):
+        show.find_run(trained / "model.safetensors")

@@ -1,1 +1,0 @@
-"""A search for good settings: what may vary, what was tried, and the trainings that try it."""

@@ -1,1 +1,0 @@
-"""What is shared with others: runs by Git and DVC, and where the DVC remote is."""

@@ -1,1 +1,0 @@
-"""Many runs at once: which ones, their processes, what is shown of them."""
