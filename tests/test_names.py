@@ -29,7 +29,7 @@ def seeded(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def commit(folder: Path, message: str) -> None:
-    for words in (("add", "--all"), ("commit", "--quiet", "--no-verify", "--message", message)):
+    for words in (("add", "--all"), ("commit", "--quiet", "--no-verify", "--allow-empty", "--message", message)):
         subprocess.run(["git", *IDENTITY, *words], cwd=folder, check=True)
 
 
