@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def _take_snapshot(root: Path, run: str | None, directory: Path) -> dict[str, An
         if real.exists():
             shutil.copyfile(real, index)  # with it, Git need not read files that have not changed
         large = _large(root)
-        names = [name for name in (*RESULTS, *large) if not _is_ignored(root, name)]  # Git refuses to name those
+        ignored = _ignored(root, RESULTS)  # which Git refuses to have named, and leaves out by itself
+        names = [*(name for name in RESULTS if name not in ignored), *large]
         excluded = [f":(exclude,top,literal){prefix}{name}" for name in names]
         apart = {"GIT_INDEX_FILE": str(index)}
         git(root, "read-tree", "--reset", commit, **apart)
@@ -106,12 +108,12 @@ def _take_snapshot(root: Path, run: str | None, directory: Path) -> dict[str, An
     return described
 
 
-def _is_ignored(root: Path, name: str) -> bool:
-    """Whether a .gitignore leaves a path out already."""
+def _ignored(root: Path, names: Sequence[str]) -> list[str]:
+    """List those of the paths that a .gitignore leaves out altogether."""
     try:
-        return bool(git(root, "check-ignore", "--quiet", "--no-index", name) == b"")
-    except NoGit:
-        return False
+        return text(root, "check-ignore", "--no-index", *names).splitlines()
+    except NoGit:  # its exit status where there are none
+        return []
 
 
 def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
