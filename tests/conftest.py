@@ -20,6 +20,8 @@ __all__ = ["pair"]  # a fixture
 USER = 1234  # in containers; neither root nor the image's default
 TOKEN = "a-token-of-this-test"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(name, None)  # `make test` called us; a project's own make is called by nobody, and says no folder
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ determinism.before_torch(cfg.determinism)
 import numpy as np  # noqa: E402 # PyTorch is loaded in the environment that was pinned
 from handwritten_digits.data import datamodule  # noqa: E402, F401 # Hydra asks for them later
 from handwritten_digits.models import classifier, network  # noqa: E402, F401
-from samebits.engine import callbacks, recording, trace_writer, trainer  # noqa: E402, F401
+from samebits.engine import callbacks, trace_writer, trainer  # noqa: E402, F401
 from samebits.engine.randomness import Reseed  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
@@ -74,8 +74,8 @@ if "randomness" not in names:
 if "record" not in names:
     inputs = run.collect(cfg)
     run.collect = lambda cfg: inputs
-    recording.begin_record = lambda files, cfg: files.directory.mkdir(parents=True)
-    recording.finish_record = lambda files, *rest: (files.directory / "metrics.json").write_text("{}")
+    run.begin_record = lambda files, cfg: files.directory.mkdir(parents=True)
+    run.finish_record = lambda files, *rest: (files.directory / "metrics.json").write_text("{}")
     run.show = lambda *arguments: None
 begin = time.perf_counter()
 train(cfg)

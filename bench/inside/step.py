@@ -13,7 +13,7 @@ cfg = compose(sys.argv[1:])
 determinism.before_torch(cfg.determinism)
 
 import torch  # noqa: E402 # it is loaded in the environment that was pinned
-from samebits.engine.instantiate import instantiate  # noqa: E402
+from samebits.engine.config import instantiate  # noqa: E402
 
 determinism.after_torch(cfg.determinism)
 torch.manual_seed(0)

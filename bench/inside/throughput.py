@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from handwritten_digits.data.datamodule import ArrayDataset  # noqa: E402
 from handwritten_digits.models.classifier import Classifier  # noqa: E402
 from handwritten_digits.train import train  # noqa: E402
-from samebits.engine.instantiate import instantiate  # noqa: E402
+from samebits.engine.config import instantiate  # noqa: E402
 from samebits.engine.randomness import SampleRandom  # noqa: E402
 from samebits.engine.trainer import keep_freed_memory  # noqa: E402
 from torch.nn.functional import pad  # noqa: E402

@@ -76,7 +76,7 @@ def test_other_ways_to_train_go_on_as_well(train: Train, name: str) -> None:
 def test_what_lightning_leaves_out_is_needed(train: Train, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: without it, the comparison above fails."""
     train("control", Killer("on_train_batch_start", 16))
-    monkeypatch.setattr(module("samebits.engine.loop_state"), "restore", lambda trainer, state: None)
+    monkeypatch.setattr(module("samebits.engine.checkpoint"), "restore_loop_state", lambda trainer, state: None)
     run, _ = train("control")
     assert outcome(run) != alone[0]
 

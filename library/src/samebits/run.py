@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from .engine import determinism, distributed
-from .engine.command_line import run_command, start_processes
+from .engine import determinism, distributed, git_snapshot
+from .engine.command_line import own_overrides, run_command, start_processes
 from .engine.config import check
 from .engine.errors import UserError
+from .engine.hashing import file_sha256, json_sha256
 from .engine.inputs import collect, data_origin, require_expected, require_prepared
 from .engine.project import project, use_project
-from .engine.record import RunDirectory, find_run
+from .engine.record import HISTORY, RunDirectory, find_run, outputs
+from .engine.resource_usage import now
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -49,7 +52,7 @@ class Run:
             UserError: the settings do not fit the target, or an optional package is missing.
         """
         from .engine import randomness
-        from .engine.instantiate import instantiate
+        from .engine.config import instantiate
 
         randomness.seed_all(self.cfg.seed, randomness.Purpose.MODEL)
         return instantiate(self.cfg, key, **arguments)
@@ -66,7 +69,6 @@ class Run:
         Raises:
             UserError: the disk is full, or an operation cannot be deterministic.
         """
-        from .engine.recording import begin_record
         from .engine.trainer import fit, keep_best
 
         if distributed.is_first():
@@ -86,7 +88,6 @@ class Run:
             UserError: a metric is not a finite number.
         """
         from .engine import weights
-        from .engine.recording import finish_record
         from .engine.trainer import measure
 
         metrics = measure(trainer, model, datamodule)
@@ -200,6 +201,65 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
             f"{function.__name__}() in {inspect.getfile(function)} has returned without results: let it end with"
             " run.fit(trainer, model, datamodule) and run.test(trainer, model, datamodule)."
         )
+
+
+def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
+    """Write the settings, the inputs and the state of the code."""
+
+    def describe() -> dict[str, object]:
+        described = git_snapshot.take_snapshot(project().root, run.id if cfg.snapshot else None, run.directory)
+        for name, size in described.get("left_out", {}).items():
+            print(
+                f"warning: {name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so"
+                " the record leaves it out: put it into data/external/, or its name into .gitignore.",
+                file=sys.stderr,
+            )
+        return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides()}
+
+    run.start(cfg, describe, now())
+
+
+def finish_record(
+    run: RunDirectory, trainer: pl.Trainer, metrics: dict[str, float], digests: tuple[str, dict[str, str]]
+) -> None:
+    """Add the environment, the cost and the outputs.
+
+    Args:
+        run: the run's directory.
+        trainer: after it has trained and measured.
+        metrics: exact floats.
+        digests: of the weights, from `weights.save`.
+    """
+    from .engine import environment
+    from .engine.callbacks import ResourceUsage
+    from .engine.trainer import callbacks_of
+
+    modules = environment.loaded_modules()
+    outside = environment.outside_files(modules, run.inputs["code"])
+    if outside:
+        names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
+        package = project().package.relative_to(project().root)
+        print(
+            f"warning: the training loaded {names}, which its imports do not lead to: the record has the hash, but to"
+            f" make changes there part of a run's id, move such code into {package}/, and import it by its name.",
+            file=sys.stderr,
+        )
+    (usage,) = callbacks_of(trainer, ResourceUsage)
+    observed = {
+        "status": "finished",
+        "ended": now(),
+        **usage.observed(trainer),
+        "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
+        "history": file_sha256(run.directory / HISTORY),
+    }
+    run.finish(
+        metrics,
+        outputs(run.directory, *digests, metrics),
+        inputs={"outside": outside},
+        environment=environment.describe_environment(modules),
+        observed=observed,
+    )
+    usage.path.unlink(missing_ok=True)
 
 
 def show(run: RunDirectory, published: str | None) -> None:

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -157,6 +157,17 @@ def start_processes(world: int) -> None:
     status = Processes([sys.executable, *sys.orig_argv[1:]], STARTED_IN, STARTED_WITH, world).run()
     if status:
         raise SystemExit(status)
+
+
+def own_overrides() -> list[str] | None:
+    """Return what the command line gave to Hydra; None where there was none, or a run's own config.yaml."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as they were typed, ${...} and all
+    return list(given) if hydra.job.config_name == "train" else None
 
 
 def is_of_cluster(override: str) -> bool:

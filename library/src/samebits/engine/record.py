@@ -112,19 +112,19 @@ def command(record: Record) -> str:
     return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
 
 
-def outputs(directory: Path, digests: dict[str, str], weights: str, metrics: dict[str, float]) -> dict[str, Any]:
+def outputs(directory: Path, weights: str, tensors: dict[str, str], metrics: dict[str, float]) -> dict[str, Any]:
     """List what came out of a run.
 
     Args:
         directory: the run's.
-        digests: sha256 of each tensor.
-        weights: that of all.
+        weights: the sha256 of all tensors.
+        tensors: that of each.
         metrics: exact floats.
     """
     trace, predictions = directory / TRACE, directory / PREDICTIONS
     traced = {"sha256": file_sha256(trace), "rows": trace.read_bytes().count(b"\n")} if trace.exists() else None
     predicted = file_sha256(predictions) if predictions.exists() else None
-    return {"weights": weights, "tensors": digests, "metrics": metrics, "trace": traced, "predictions": predicted}
+    return {"weights": weights, "tensors": tensors, "metrics": metrics, "trace": traced, "predictions": predicted}
 
 
 def same_result(one: Record, other: Record) -> bool:

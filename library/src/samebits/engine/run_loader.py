@@ -78,7 +78,7 @@ class SavedRun:
         require_prepared(self.cfg)
         model = self.model()
         warn_of_changes(self.directory, "data", data_sha256(Path(self.cfg.paths.processed)))
-        from .instantiate import instantiate
+        from .config import instantiate
         from .trainer import evaluation_trainer, measure
 
         return measure(evaluation_trainer(self.cfg), model, instantiate(self.cfg, "data.module"))
@@ -133,7 +133,7 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     else:
         print("warning: this processor rounds otherwise than the run's, so last digits may differ.", file=sys.stderr)
     from . import weights
-    from .instantiate import instantiate
+    from .config import instantiate
 
     determinism.pin_threads(cfg.determinism)
     model = instantiate(cfg, "model")

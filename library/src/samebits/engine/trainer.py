@@ -19,10 +19,10 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from . import determinism, distributed
 from .callbacks import BestWeights, History, PortableOptimizer, ProgressLines, ResourceUsage, SameHardware
 from .checkpoint import ExactResume, SealedCheckpointIO, histories
+from .config import instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
 from .files import DISK_FULL
 from .inputs import portable_config
-from .instantiate import instantiate, instantiate_all
 from .randomness import Reseed
 from .record import HISTORY
 from .resource_usage import COMPUTE

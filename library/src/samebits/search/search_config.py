@@ -23,10 +23,9 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 
 from ..engine.command_line import counts, explain, suggestion
-from ..engine.config import check, quote
+from ..engine.config import check, instantiate, quote
 from ..engine.errors import UserError
 from ..engine.hashing import json_sha256
-from ..engine.instantiate import instantiate
 from ..engine.record import METRICS, RunDirectory
 from ..sweep.plan import compose_run
 
