@@ -96,7 +96,7 @@ def trainings(settings: Callable[..., DictConfig], root: Path) -> Train:
     def run(name: str, *callbacks: pl.Callback, overrides: tuple[str, ...] = BUSY) -> tuple[Path, Any]:
         witness = Witness()
         with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-            instantiate_all = module("samebits.engine.instantiate").instantiate_all
+            instantiate_all = module("samebits.engine.config").instantiate_all
             more = {"callbacks": [*callbacks, witness]}
             patch.setattr(
                 module("samebits.engine.trainer"),

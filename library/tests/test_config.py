@@ -94,7 +94,7 @@ def test_a_setting_of_the_cluster_that_cannot_work_is_named(override: str) -> No
 
 def test_arguments_that_an_optimiser_does_not_take_are_named() -> None:
     with pytest.raises(UserError, match=r"under model\.optimizer do not work .*'fused'"):
-        module("samebits.engine.instantiate").instantiate(
+        module("samebits.engine.config").instantiate(
             compose(["model.optimizer._target_=torch.optim.RMSprop"]), "model"
         )
 
@@ -108,7 +108,7 @@ def test_a_gpu_is_not_portable() -> None:
 def test_a_class_that_is_not_named_is_asked_for() -> None:
     cfg = compose(["~data.module._target_"])
     with pytest.raises(UserError, match=r"data\.module have no _target_"):
-        module("samebits.engine.instantiate").instantiate(cfg, "data.module")
+        module("samebits.engine.config").instantiate(cfg, "data.module")
 
 
 def test_zero_is_a_seed() -> None:
@@ -127,4 +127,4 @@ def test_settings_that_do_not_fit_their_target_are_named(override: str, sentence
     cfg = compose([f"++{override}"])
     cfg.paths.run = "run"
     with pytest.raises(UserError, match=sentence):
-        module("samebits.engine.instantiate").instantiate(cfg, override.split(".")[0])
+        module("samebits.engine.config").instantiate(cfg, override.split(".")[0])

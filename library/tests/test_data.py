@@ -46,7 +46,7 @@ def test_splits_are_disjoint_complete_and_stratified(workspace: Path) -> None:
 
 
 def test_batches_have_the_documented_shapes(settings: Compose) -> None:
-    datamodule = module("samebits.engine.instantiate").instantiate(settings(), "data.module")
+    datamodule = module("samebits.engine.config").instantiate(settings(), "data.module")
     images, labels = next(iter(datamodule.train_dataloader()))
     assert images.shape == (32, 1, 8, 8) and str(images.dtype) == "torch.float32"
     assert images.min() >= 0 and images.max() == 1

@@ -11,14 +11,14 @@ from .project import compose, module
 
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_scores_have_the_documented_shape(model: str) -> None:
-    classifier = module("samebits.engine.instantiate").instantiate(compose([f"model={model}"]), "model")
+    classifier = module("samebits.engine.config").instantiate(compose([f"model={model}"]), "model")
     scores = classifier(torch.rand(5, 1, 8, 8))
     assert scores.shape == (5, 10) and scores.dtype == torch.float32
 
 
 def test_the_loss_falls_on_a_batch_seen_often() -> None:
     torch.manual_seed(0)
-    classifier = module("samebits.engine.instantiate").instantiate(compose(), "model")
+    classifier = module("samebits.engine.config").instantiate(compose(), "model")
     images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 10
     optimizer = classifier.configure_optimizers()["optimizer"]
     losses = []

@@ -65,7 +65,7 @@ def test_two_processes_give_the_bits_of_one(words: tuple[str, ...], alone: Path,
 
 
 def test_buffers_that_no_step_changes_stay_as_they_are() -> None:
-    busy = module("samebits.engine.instantiate").instantiate(
+    busy = module("samebits.engine.config").instantiate(
         module("samebits.engine.config").compose(["model._target_=tests.busy.Shared"]), "model"
     )
     buffers = module("samebits.engine.shard_buffers").ShardBuffers(busy)
