@@ -45,6 +45,7 @@ class BestWeights(pl.Callback):
         self.score = math.inf if mode == "min" else -math.inf
         self.step = 0  # after which the weights were best
         self.weights: dict[str, torch.Tensor] = {}
+        self.measured: dict[str, torch.Tensor] = {}  # by the validation that is going on
 
     @property
     def state_key(self) -> str:
@@ -59,6 +60,13 @@ class BestWeights(pl.Callback):
         """Put the state back."""
         self.score, self.step, self.weights = state["score"], state["step"], state["weights"]
 
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Copy the weights that are measured: another callback may have exchanged them for the validation."""
+        if trainer.state.fn == "fit" and batch_idx == dataloader_idx == 0:
+            self.measured = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if they are better than all before; of equals, the first."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -69,7 +77,7 @@ class BestWeights(pl.Callback):
         score = float(trainer.callback_metrics[self.monitor])
         if score < self.score if self.mode == "min" else score > self.score:
             self.score, self.step = score, trainer.global_step
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+            self.weights = self.measured
 
     def load_into(self, model: pl.LightningModule) -> None:
         """Give the model its best weights; where there was no validation, it keeps the last."""

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor, Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torchmetrics import Metric, MetricCollection
 
+from .attributes import LARGEST, ChangedAttributes, metric_state, restore_metric
 from .callbacks import History
 from .errors import RESUME_LATER, STOP_SIGNALS, UserError
 from .files import is_sealed, write_sealed
@@ -94,6 +95,7 @@ class ExactResume(pl.Callback):
         for key in [key for key in checkpoint if key.startswith("hyper_parameters") or key == "hparams_name"]:
             del checkpoint[key]
         state = collect_loop_state(trainer)
+        state["attributes"] = [each.state() for each in self.attributes]
         state["history"] = [history.file.position() for history in histories(trainer)]
         checkpoint[type(self).__name__] = state
         # When it restarts at the start of a batch, Lightning counts the step before it once more
@@ -104,10 +106,19 @@ class ExactResume(pl.Callback):
         """Keep it for the start of the first batch."""
         self.state = checkpoint[type(self).__name__]
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the optimisers the groups of parameters that were added while training, before their state is read."""
+        if self.state is not None:
+            named = dict(pl_module.named_parameters())
+            for optimizer, groups in zip(trainer.optimizers, self.state["groups"], strict=True):
+                for names in groups[len(optimizer.param_groups) :]:
+                    optimizer.add_param_group({"params": [named[name] for name in names]})
+
     # --- when it is saved and put back
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over from Lightning, which stops at points from where it cannot resume exactly."""
+        self.attributes = attributes_of(trainer, pl_module)
         self.step = self.saved_step = trainer.global_step
         self.saved_time = time.monotonic()
         if threading.current_thread() is threading.main_thread():
@@ -124,6 +135,8 @@ class ExactResume(pl.Callback):
             for history, position in zip(histories(trainer), self.state["history"], strict=True):
                 history.file.rewind(position)
             restore_loop_state(trainer, self.state)
+            for attributes, changed in zip(self.attributes, self.state["attributes"], strict=True):
+                attributes.restore(changed)
             self.state = None
         if trainer.global_step == self.step:
             return
@@ -187,6 +200,28 @@ def requested_by_any(trainer: pl.Trainer, *requests: bool) -> list[bool]:
     return requested
 
 
+UNSAVED = (ModelCheckpoint, ProgressBar, ModelSummary, Timer, ThroughputMonitor)
+
+
+def attributes_of(trainer: pl.Trainer, model: pl.LightningModule) -> list[ChangedAttributes]:
+    """Watch the attributes of callbacks, modules and data module; those of UNSAVED are files, displays and clocks."""
+    named: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set elsewhere
+        kind = type(callback)
+        if not isinstance(callback, UNSAVED) and kind.__module__.partition(".")[0] != __package__.partition(".")[0]:
+            number = sum(type(each) is kind for each in named.values()) + 1
+            named[f"the callback {kind.__name__}" + (f" ({number})" if number > 1 else "")] = callback
+    metrics = {id(part) for module in model.modules() if isinstance(module, Metric) for part in module.modules()}
+    modules = {f"the model's {path}" if path else "the model": module for path, module in model.named_modules()}
+    named |= {name: module for name, module in modules.items() if id(module) not in metrics}
+    others = [trainer, model, *model.modules(), *trainer.optimizers]
+    own = {*vars(pl.LightningModule()), "_hparams", "_hparams_initial", "_hparams_name", "_log_hyperparams"}
+    held = getattr(trainer, "datamodule", None)
+    data = {} if held is None else {"the data module": held}
+    left_out = {*own, *vars(pl.LightningDataModule())}
+    return [ChangedAttributes(named, own, others), ChangedAttributes(data, left_out, others, LARGEST)]
+
+
 def histories(trainer: pl.Trainer) -> list[History]:
     """List the loggers that go on where a run was cut off."""
     return [logger for logger in trainer.loggers if isinstance(logger, History)]
@@ -199,10 +234,24 @@ def collect_loop_state(trainer: pl.Trainer) -> State:
         "should_stop": trainer.should_stop,  # early stopping may have said so before trainer.min_epochs is reached
         "callback_metrics": dict(connector._callback_metrics),  # what schedulers and callbacks monitor
         "first_batch": connector._first_loop_iter,  # of an epoch: sums begin at zero
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,  # which a callback may schedule
+        "groups": parameter_groups(trainer),
+        "requires_grad": [name for name, each in trainer.lightning_module.named_parameters() if each.requires_grad],
+        "training": [name for name, each in trainer.lightning_module.named_modules() if each.training],
         "sums": [_sum_state(each) for each in results.values() if each.is_tensor and each.meta.on_epoch],
-        "metrics": {name: _metric_state(metric) for name, metric in _metrics(trainer.lightning_module).items()},
+        "metrics": {name: metric_state(metric) for name, metric in _metrics(trainer.lightning_module).items()},
         "saved": [each._last_global_step_saved for each in _model_checkpoints(trainer)],
     }
+
+
+def parameter_groups(trainer: pl.Trainer) -> list[list[list[str]]]:
+    """List the names of the parameters in each group of each optimiser."""
+    names = {id(parameter): name for name, parameter in trainer.lightning_module.named_parameters()}
+
+    def name_all(group: dict[str, Any]) -> list[str]:
+        return [names[id(each)] for each in group["params"] if id(each) in names]
+
+    return [[name_all(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
 
 def restore_loop_state(trainer: pl.Trainer, state: State) -> None:
@@ -211,10 +260,16 @@ def restore_loop_state(trainer: pl.Trainer, state: State) -> None:
     trainer.should_stop = state["should_stop"]
     connector._callback_metrics.update(state["callback_metrics"])
     connector._first_loop_iter = state["first_batch"]
+    trainer.accumulate_grad_batches = state["accumulate_grad_batches"]
+    trained, training = set(state["requires_grad"]), set(state["training"])
+    for name, parameter in trainer.lightning_module.named_parameters():
+        parameter.requires_grad = name in trained
+    for name, module in trainer.lightning_module.named_modules():
+        module.training = name in training
     for each in state["sums"]:
         _restore_sum(trainer, each)
     for name, metric in _metrics(trainer.lightning_module).items():
-        _restore_metric(metric, state["metrics"][name])
+        restore_metric(metric, state["metrics"][name])
     for callback, step in zip(_model_checkpoints(trainer), state["saved"], strict=True):
         callback._last_global_step_saved = step
     loop._restarting = False  # else the first epoch's end would not step ReduceLROnPlateau
@@ -231,7 +286,7 @@ def _sum_state(result: Any) -> State:
         | {"sync_dist": meta.sync.should, "rank_zero_only": meta.sync.rank_zero_only},
         "reduce": (meta.reduce_fx in (sum, min, max), meta.reduce_fx.__name__),
         "reset": result.has_reset,
-        "state": _metric_state(result),
+        "state": metric_state(result),
     }
 
 
@@ -248,7 +303,7 @@ def _restore_sum(trainer: pl.Trainer, state: State) -> None:
         batch_size=1,
     )
     (key,) = set(results) - known
-    _restore_metric(results[key], state["state"])
+    restore_metric(results[key], state["state"])
     results[key].has_reset = state["reset"]
 
 
@@ -258,21 +313,6 @@ def _metrics(model: pl.LightningModule) -> dict[str, Metric]:
         if isinstance(module, MetricCollection):
             module.values(copy_state=False)  # those that share a state show it only when they are asked for
     return {name: module for name, module in model.named_modules() if isinstance(module, Metric)}
-
-
-def _metric_state(metric: Metric) -> State:
-    return {name: getattr(metric, name) for name in metric._defaults} | {"_update_count": metric._update_count}
-
-
-def _restore_metric(metric: Metric, state: State) -> None:
-    def to_device(value: Any) -> Any:
-        if isinstance(value, list):
-            return [to_device(each) for each in value]
-        return value.to(metric.device) if isinstance(value, torch.Tensor) else value
-
-    for name, value in state.items():
-        setattr(metric, name, to_device(value))
-    metric._computed = None
 
 
 def _model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:

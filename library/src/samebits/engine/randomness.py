@@ -5,21 +5,33 @@ Nothing of it has to be saved, and nothing that draws in between (a validation, 
   data_loading.py, of which a data module needs `make_loader`;
 - the global generators (Python, NumPy, PyTorch, CUDA) are set from (seed, epoch, batch, shard) at the start of every
   batch (`Reseed`), and of every shard of one (sharded_strategy.py).
-Not covered are generators that a project makes and keeps: draw from the global ones instead, or make a new one for each
-sample, from a seed drawn from them.
+Generators that a project makes and keeps (in a model, a callback, a sampler, a data set) are found by looking through
+the objects' attributes, and set with the global ones.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
+from collections.abc import Iterator
 from enum import IntEnum
+from functools import partial
+from types import CellType, ModuleType
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 MASK = 2**64 - 1
+
+Generators = list[Any]
+ENTRIES = 100  # of a list or dict that are looked at, in the search of generators
+PLAIN = (str, bytes, int, float, complex, torch.Tensor, np.ndarray, np.generic)
+LEVELS = 6  # of objects in objects
+OTHERS = (pl.Trainer, DataLoader, ModuleType, type)  # whose generators are set by others, or are nobody's
 
 
 class Purpose(IntEnum):
@@ -62,6 +74,67 @@ def seed_all(seed: int, purpose: Purpose, *counters: int) -> None:
         torch.cuda.manual_seed_all(number)
 
 
+def find_generators(*objects: Any) -> Generators:
+    """Find the generators of PyTorch, NumPy and Python that objects hold in their attributes, in a fixed order."""
+    found: Generators = []
+    seen: set[int] = set()
+
+    def visit(value: Any, level: int) -> None:
+        if (
+            id(value) in seen
+            or level > LEVELS
+            or isinstance(value, str | bytes | int | float | torch.Tensor | np.ndarray)
+        ):
+            return
+        seen.add(id(value))
+        if isinstance(value, torch.Generator | np.random.Generator | np.random.RandomState | random.Random):
+            found.append(value)
+            return
+        for inner in _inside(value):
+            visit(inner, level + 1)
+
+    for each in objects:
+        visit(each, 0)
+    return found
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """List what an object holds."""
+    if isinstance(value, nn.Module):
+        yield from (inner for module in value.modules() for inner in vars(module).values())
+    elif isinstance(value, list | tuple | deque | set | frozenset):
+        yield from list(value)[:ENTRIES]
+    elif isinstance(value, dict):
+        yield from list(value.values())[:ENTRIES]
+    elif isinstance(value, partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif hasattr(value, "__self__"):  # a bound method
+        yield value.__self__
+    elif cells := getattr(value, "__closure__", None):
+        yield from (cell.cell_contents for cell in cells if cell != CellType())
+    elif hasattr(value, "__dict__"):
+        yield from vars(value).values()
+
+
+def seed_generators(generators: Generators, number: int) -> None:
+    """Set each generator from a whole number and its place in the list."""
+    for place, generator in enumerate(generators):
+        seed = mix(number, place)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        elif isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        else:
+            generator.seed(seed & 0xFFFFFFFF)
+
+
+def seed_everything(generators: Generators, seed: int, purpose: Purpose, *counters: int) -> None:
+    """Set the global generators, and those of a program's objects, from (seed, purpose, counters)."""
+    seed_all(seed, purpose, *counters)
+    if generators:
+        seed_generators(generators, mix(seed, purpose, *counters))
+
+
 class Reseed(pl.Callback):
     """Sets the global generators before Lightning calls code that may draw from them: dropout, a hook, a callback.
 
@@ -70,27 +143,40 @@ class Reseed(pl.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.generators: Generators = []  # of the program's objects
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the generators that model, data module and callbacks have made."""
+        held = (pl_module, getattr(trainer, "datamodule", None), *trainer.callbacks)  # type: ignore[attr-defined]
+        self.generators = find_generators(*held)
+        trainer.strategy.generators = self.generators  # type: ignore[attr-defined] # sharded_strategy.py sets them
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find those that were made since."""
+        self.setup(trainer, pl_module, "fit")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set them from (seed, epoch)."""
-        seed_all(self.seed, Purpose.EPOCH, trainer.current_epoch, 0)
+        self.setup(trainer, pl_module, "fit")
+        seed_everything(self.generators, self.seed, Purpose.EPOCH, trainer.current_epoch, 0)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Set them from (seed, epoch, batch), as for the first shard."""
-        seed_all(self.seed, Purpose.STEP, trainer.current_epoch, trainer.fit_loop.batch_idx, 0)
+        counters = trainer.current_epoch, trainer.fit_loop.batch_idx, 0
+        seed_everything(self.generators, self.seed, Purpose.STEP, *counters)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set them from (seed, epoch), whether there was a validation or not."""
-        seed_all(self.seed, Purpose.EPOCH, trainer.current_epoch, 1)
+        seed_everything(self.generators, self.seed, Purpose.EPOCH, trainer.current_epoch, 1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set them from (seed, epoch)."""
-        seed_all(self.seed, Purpose.EPOCH, trainer.current_epoch, 2)
+        seed_everything(self.generators, self.seed, Purpose.EPOCH, trainer.current_epoch, 2)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *counters: int) -> None:
         """Set them from (seed, step, counters); outside of training, the step counts as 0."""
         step = trainer.global_step if trainer.state.fn == "fit" else 0
-        seed_all(self.seed, Purpose.EVALUATION, step, *counters)
+        seed_everything(self.generators, self.seed, Purpose.EVALUATION, step, *counters)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

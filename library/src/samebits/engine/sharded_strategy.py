@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from . import distributed, fingerprint
 from .data_loading import LocalShards, ShardedBatch, local_shards
 from .errors import UserError
-from .randomness import Purpose, seed_all
+from .randomness import Generators, Purpose, seed_all, seed_everything
 from .shard_buffers import REQUESTS, GradientBucket, Node, ShardBuffers, ShardLogging, largest_nodes, tree_reduce
 
 TIMEOUT = timedelta(minutes=30)  # for a process that lives and does not answer
@@ -111,6 +111,7 @@ class ShardedStrategy(DDPStrategy):
     def __init__(self, seed: int, count: int) -> None:
         super().__init__(cluster_environment=ProcessGroup())
         self.seed, self.count = seed, count
+        self.generators: Generators = []  # of the program's objects, from Reseed
         self.requests = [False] * REQUESTS  # of this process, for the next step
         self.requested = [False] * REQUESTS  # by any process, in the last step
         self.traced = False  # whether the trace wants `fingerprints`
@@ -213,7 +214,7 @@ class ShardedStrategy(DDPStrategy):
             self.buffers.begin_shard()
             for each in parameters:
                 each.grad = None
-            seed_all(self.seed, Purpose.STEP, *counters, shard)
+            seed_everything(self.generators, self.seed, Purpose.STEP, *counters, shard)
             with logging.record(model, weight):
                 loss = loss_of(DDPStrategy.training_step(self, part, *rest, **kwargs))
             if self.traced:
@@ -247,7 +248,7 @@ class ShardedStrategy(DDPStrategy):
         if batch.size < self.count:  # a process without samples does not know what is logged
             logging.numbers = self.broadcast(logging.numbers)
         logging.log_totals(model, logged, batch.size)
-        seed_all(self.seed, Purpose.STEP, *counters, self.count)  # for hooks that follow
+        seed_everything(self.generators, self.seed, Purpose.STEP, *counters, self.count)  # for hooks that follow
         return {"loss": loss[0].float()}
 
     def _exchange(self, root: Node, own: dict[Node, torch.Tensor]) -> dict[Node, torch.Tensor]:

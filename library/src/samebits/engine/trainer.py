@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    ModelPruning,
+    ProgressBar,
+    StochasticWeightAveraging,
+    Timer,
+)
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from . import determinism, distributed
@@ -21,6 +29,7 @@ from .callbacks import BestWeights, History, PortableOptimizer, ProgressLines, R
 from .checkpoint import ExactResume, SealedCheckpointIO, histories
 from .config import instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
+from .exact_loaders import ExactLoaders
 from .files import DISK_FULL
 from .inputs import portable_config
 from .randomness import Reseed
@@ -45,6 +54,31 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(TRIM_THRESHOLD, ALWAYS) and mallopt(MMAP_THRESHOLD, LARGEST))
 
 
+# Lightning's callbacks that no run can be repeated or resumed with, and the way out
+REFUSED: dict[type[pl.Callback], str] = {
+    BatchSizeFinder: "chooses by what this machine's memory holds: give the size, data.module.batch_size=<number>",
+    LearningRateFinder: "chooses a value that no setting holds: give one, model.optimizer.lr=<number>; make search"
+    " varies it",
+    ModelPruning: "rewrites the parameters while it trains, so a run that was cut off could not go on: prune the"
+    " weights afterwards",
+    StochasticWeightAveraging: "exchanges the schedule within an epoch, so a run that was cut off could not go on: take"
+    " WeightAveraging or EMAWeightAveraging",
+}
+
+
+def require_repeatable(callback: pl.Callback) -> None:
+    """Refuse a callback of Lightning's whose effect cannot be repeated.
+
+    Raises:
+        UserError: says why, and what takes its place.
+    """
+    reason = next((why for kind, why in REFUSED.items() if isinstance(callback, kind)), None)
+    if isinstance(callback, Timer) and callback._duration is not None:
+        reason = "ends a training by the clock: give trainer.max_epochs or trainer.max_steps"
+    if reason:
+        raise UserError(f"the callback {type(callback).__name__} {reason}.")
+
+
 T = TypeVar("T", bound=pl.Callback)
 EXPECTED = (0, RESUME_LATER, distributed.PEER_LOST)  # exit statuses of a training that no person has interrupted
 
@@ -67,12 +101,14 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     silence_lightning()
     bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
     callbacks = [each for each in instantiate_all(cfg, "callbacks") if bar or not isinstance(each, ProgressBar)]
+    for callback in callbacks:
+        require_repeatable(callback)
     if cfg.trainer.enable_progress_bar and not bar:
         callbacks.append(ProgressLines())
     if cfg.determinism.enabled:
         callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
     # first of all: the state is saved before others change it, and they find the generators set
-    callbacks = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), *callbacks]
+    callbacks = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), ExactLoaders(cfg.seed), *callbacks]
     callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))
     loggers = [History(directory / HISTORY), *instantiate_all(cfg, "logger")]
     plugins: list[Any] = [SealedCheckpointIO()]
@@ -145,7 +181,7 @@ def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
         devices=1,
         plugins=[ProcessGroup()],
         deterministic=cfg.determinism.enabled,
-        callbacks=[Reseed(cfg.seed)],
+        callbacks=[Reseed(cfg.seed), ExactLoaders(cfg.seed)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
