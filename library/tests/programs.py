@@ -293,3 +293,96 @@ class WithBackbone(BusyClassifier):
         """Leave the backbone out."""
         self.backbone.requires_grad_(False)
         return self.make_optimizer([each for each in self.network.parameters() if each.requires_grad])
+
+
+# --- what is measured and saved
+
+
+class Compiled(BusyClassifier):
+    """Its network's tensors get other names."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.network = torch.compile(self.network, backend="eager")
+
+
+class Configured(BusyClassifier):
+    """Makes its network only when the trainer asks for it."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.later, self.network = self.network, None
+
+    def configure_model(self) -> None:
+        """Put it in its place."""
+        if self.network is None:
+            self.network = self.later
+
+
+class OtherName(BusyClassifier):
+    """Has its weights in two places, of which none is all."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Scale the scores."""
+        scores: torch.Tensor = self.scale * super().forward(images)
+        return scores
+
+
+class Untested(pl.LightningModule):
+    """Knows how to train, and no more."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.network = torch.nn.Linear(64, 10)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Return a loss."""
+        return torch.nn.functional.cross_entropy(self.network(batch[0].flatten(1)), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        """Return an optimiser."""
+        return torch.optim.SGD(self.parameters(), lr=0.1, fused=True)
+
+
+class Unvalidated(Untested):
+    """Has a test, and no validation."""
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss."""
+        self.log("test/loss", self.training_step(batch, batch_idx))
+
+
+class ManyLoaders(AnyDataModule):
+    """Validates and tests on two sets of samples each."""
+
+    def val_dataloader(self) -> Any:
+        """Return a list."""
+        return [super().val_dataloader(), super().test_dataloader()]
+
+    def test_dataloader(self) -> Any:
+        """Return a list."""
+        return [super().test_dataloader(), super().test_dataloader()]
+
+
+class NoLoaders(AnyDataModule):
+    """Returns an empty list for the validation."""
+
+    def val_dataloader(self) -> Any:
+        """Return nothing to validate on."""
+        return []
+
+
+class ByLoader(Unvalidated):
+    """Logs the loss of each loader by itself."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log the loss."""
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log the loss."""
+        self.log("test/loss", self.training_step(batch, batch_idx))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning import callbacks
 
+from .conftest import Compose
 from .cutting import BUSY, Killer, Train, exact, outcome
 from .programs import LOADERS, Averaged, Counting, Growing, Unfreezing
 from .project import module
@@ -83,7 +86,7 @@ def test_so_is_that_of_the_model(train: Train) -> None:
 SHIPPED: dict[str, Callable[[], pl.Callback]] = {  # callbacks of Lightning's with which a run is exact
     "BackboneFinetuning": lambda: callbacks.BackboneFinetuning(1, lambda epoch: 1.5, backbone_initial_lr=0.01),
     "EMAWeightAveraging": lambda: callbacks.EMAWeightAveraging(decay=0.9),
-    "EarlyStopping": lambda: callbacks.EarlyStopping("train/worst", patience=1),
+    "EarlyStopping": lambda: callbacks.EarlyStopping("val/f1", mode="max", patience=2),
     "GradientAccumulationScheduler": lambda: callbacks.GradientAccumulationScheduler({1: 2, 2: 4}),
     "LambdaCallback": lambda: callbacks.LambdaCallback(),
     "LearningRateMonitor": lambda: callbacks.LearningRateMonitor("step"),
@@ -92,6 +95,7 @@ SHIPPED: dict[str, Callable[[], pl.Callback]] = {  # callbacks of Lightning's wi
     "OnExceptionCheckpoint": lambda: callbacks.OnExceptionCheckpoint(mkdtemp()),
     "RichModelSummary": lambda: callbacks.RichModelSummary(),
     "RichProgressBar": lambda: callbacks.RichProgressBar(),
+    "SpikeDetection": lambda: callbacks.SpikeDetection(atol=1000.0, finite_only=False),
     "TQDMProgressBar": lambda: callbacks.TQDMProgressBar(),
     "WeightAveraging": lambda: callbacks.WeightAveraging(),
 }
@@ -139,3 +143,61 @@ def test_each_of_these_is_needed(train: Train, what: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(module("samebits.engine.randomness"), "seed_generators", lambda *given: None)
     with pytest.raises(AssertionError):
         require_exact(train, f"without {what}", with_loader("own sampler"), Counting)
+
+
+@pytest.mark.parametrize("averaged", [False, True], ids=["plain", "averaged"])
+@pytest.mark.parametrize("kept", ["best", "last"])
+@pytest.mark.parametrize("model", ["Forgetful", "Compiled", "Configured", "OtherName"])
+def test_the_metrics_are_those_of_the_weights_that_are_saved(
+    train: Train, settings: Compose, model: str, kept: str, averaged: bool
+) -> None:
+    more = ("~callbacks.best",) if kept == "last" else ()
+    average = [SHIPPED["EMAWeightAveraging"]()] if averaged else []
+    run, _ = train(f"{model} {kept} {averaged}", *average, overrides=(*with_model(model), *more))
+    saved = module("samebits.engine.run_loader").load(run, Path(settings().paths.root))
+    measured = json.loads((run / "metrics.json").read_text())
+    again = saved.evaluate()
+    assert {name: again[name] for name in measured} == measured
+
+
+SIMPLE = ("~callbacks.stop", "~callbacks.top", "~callbacks.predictions")
+
+
+def test_the_metrics_of_several_loaders_are_all_kept(train: Train) -> None:
+    overrides = [each.replace("AnyDataModule", "ManyLoaders") for each in with_model("ByLoader")]
+    run, _ = train("several", overrides=(*overrides, *SIMPLE, "callbacks.best.monitor=val/loss/dataloader_idx_1"))
+    names = [f"{kind}/loss/dataloader_idx_{place}" for kind in ("val", "test") for place in (0, 1)]
+    assert list(json.loads((run / "metrics.json").read_text())) == names
+
+
+def test_a_run_without_a_validation_keeps_its_last_weights(train: Train) -> None:
+    run, _ = train("unvalidated", overrides=(*with_model("Unvalidated"), *SIMPLE, "~callbacks.best"))
+    assert list(json.loads((run / "metrics.json").read_text())) == ["test/loss"]
+
+
+MISSING = {
+    "Untested has no test_step": with_model("Untested"),
+    "there is none: give Unvalidated": with_model("Unvalidated"),
+    "keeps the weights that are best in validation, and there is none": with_loader(
+        "shuffled", "trainer.limit_val_batches=0"
+    ),
+    "limit_test_batches is 0": with_loader("shuffled", "trainer.limit_test_batches=0"),
+    "val_dataloader.. returns no loader": tuple(
+        each.replace("AnyDataModule", "NoLoaders") for each in with_loader("shuffled")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_what_could_not_be_measured_is_said_before_the_first_step(train: Train, what: str) -> None:
+    class Stepless(pl.Callback):
+        def on_train_batch_start(self, *arguments: object) -> None:
+            raise AssertionError("a step was made")
+
+    with pytest.raises(UserError, match=what):
+        train(f"missing {what[:12]}", Stepless(), overrides=MISSING[what])
+
+
+def test_a_fast_run_of_lightning_works(train: Train) -> None:
+    run, _ = train("fast", overrides=with_loader("shuffled", "+trainer.fast_dev_run=true"))
+    assert (run / "metrics.json").exists()

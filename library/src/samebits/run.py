@@ -67,10 +67,11 @@ class Run:
         """Train, from the last checkpoint where there is one, and put the weights that are kept into the model.
 
         Raises:
-            UserError: the disk is full, or an operation cannot be deterministic.
+            UserError: nothing could be measured afterwards, the disk is full, or an operation cannot be deterministic.
         """
-        from .engine.trainer import fit, keep_best
+        from .engine.trainer import fit, keep_best, require_measurable
 
+        require_measurable(trainer, model, datamodule)
         if distributed.is_first():
             begin_record(self.files, self.cfg)
         fit(trainer, model, datamodule)
@@ -92,8 +93,7 @@ class Run:
 
         metrics = measure(trainer, model, datamodule)
         if distributed.is_first():
-            network: Any = model.network
-            digests = weights.save(network, self.directory / "model.safetensors", self.id)
+            digests = weights.save(model, self.directory / "model.safetensors", self.id)
             finish_record(self.files, trainer, metrics, digests)
         return metrics
 
@@ -264,7 +264,8 @@ def finish_record(
 
 def show(run: RunDirectory, published: str | None) -> None:
     """Print what came out, and where it is."""
+    width = max(map(len, ("results", *run.metrics))) + 2
     for name, value in run.metrics.items():
-        print(f"{name:<14}{value:.4f}")
-    print(f"{'weights':<14}sha256 {run.weights_digest}")
-    print(f"{'results':<14}{os.path.relpath(run.directory)}" + (f", copied to {published}" if published else ""))
+        print(f"{name:<{width}}{value:.4f}")
+    print(f"{'weights':<{width}}sha256 {run.weights_digest}")
+    print(f"{'results':<{width}}{os.path.relpath(run.directory)}" + (f", copied to {published}" if published else ""))

@@ -85,6 +85,26 @@ class BestWeights(pl.Callback):
             model.load_state_dict(self.weights)
 
 
+class KeptWeights(pl.Callback):
+    """Sees to it that the weights that are measured are those that are saved, whatever other callbacks exchange.
+
+    Args:
+        model: with the weights that are kept.
+    """
+
+    def __init__(self, model: pl.LightningModule) -> None:
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Put them back, should an averaging callback have put others in their place."""
+        if batch_idx == dataloader_idx == 0:
+            pl_module.load_state_dict(self.weights)
+
+    on_test_batch_start = on_validation_batch_start
+
+
 HISTORY_HEADER = b"step,epoch,metric,value\n"
 
 

@@ -98,9 +98,6 @@ class ExactResume(pl.Callback):
         state["attributes"] = [each.state() for each in self.attributes]
         state["history"] = [history.file.position() for history in histories(trainer)]
         checkpoint[type(self).__name__] = state
-        # When it restarts at the start of a batch, Lightning counts the step before it once more
-        if not trainer.fit_loop.epoch_loop._should_accumulate():
-            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Checkpoint) -> None:
         """Keep it for the start of the first batch."""
@@ -234,6 +231,8 @@ def collect_loop_state(trainer: pl.Trainer) -> State:
         "should_stop": trainer.should_stop,  # early stopping may have said so before trainer.min_epochs is reached
         "callback_metrics": dict(connector._callback_metrics),  # what schedulers and callbacks monitor
         "first_batch": connector._first_loop_iter,  # of an epoch: sums begin at zero
+        # when it restarts at the start of a batch, Lightning counts the step before it once more
+        "batches_that_stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,  # which a callback may schedule
         "groups": parameter_groups(trainer),
         "requires_grad": [name for name, each in trainer.lightning_module.named_parameters() if each.requires_grad],
@@ -261,6 +260,7 @@ def restore_loop_state(trainer: pl.Trainer, state: State) -> None:
     connector._callback_metrics.update(state["callback_metrics"])
     connector._first_loop_iter = state["first_batch"]
     trainer.accumulate_grad_batches = state["accumulate_grad_batches"]
+    loop.epoch_loop._batches_that_stepped = state["batches_that_stepped"]
     trained, training = set(state["requires_grad"]), set(state["training"])
     for name, parameter in trainer.lightning_module.named_parameters():
         parameter.requires_grad = name in trained

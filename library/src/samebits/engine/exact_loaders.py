@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from .attributes import LARGEST, ChangedAttributes
+from .callbacks import BestWeights
 from .data_loading import Loader, LocalShards, ShardedBatch, collate_shards
 from .errors import UserError
 from .randomness import Purpose, find_generators, seed_all, seed_everything
@@ -230,7 +231,7 @@ class ExactLoaders(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stand between the trainer's loops and what they ask for loaders."""
-        self.trainer = trainer
+        self.trainer: Any = trainer
         loops: dict[str, dict[str, Any]] = {
             "fit": {"train": trainer.fit_loop, "val": trainer.fit_loop.epoch_loop.val_loop},
             "validate": {"val": trainer.validate_loop},
@@ -269,8 +270,15 @@ class ExactLoaders(pl.Callback):
         """
         combined = isinstance(loaders, CombinedLoader)
         flat, form = tree_flatten(loaders.iterables if combined else loaders)
+        if not isinstance(loaders, DataLoader) and loaders in ([], (), {}):
+            flat = []  # which Lightning takes for a loader
         mode: Any = loaders._mode if combined else "max_size_cycle"
         several = len(flat) > 1
+        if kind == "val" and not flat and any(isinstance(each, BestWeights) for each in self.trainer.callbacks):
+            raise UserError(
+                "val_dataloader() returns no loader, but callbacks.best keeps the weights that are best in validation:"
+                " return one, or keep the last weights by ~callbacks.best."
+            )
         if kind != "train":
             exact = [self.exact(loader, kind, lambda: (0, 0, 0)) for loader in flat]
         else:
@@ -282,7 +290,7 @@ class ExactLoaders(pl.Callback):
                 if isinstance(loader.source, ExactOrder):
                     loader.source.counters.restore(counted)
             self.resumed = []
-        collection = tree_unflatten(exact, form)
+        collection = tree_unflatten(exact, form) if flat else loaders
         if kind == "train" and several:
             combination = ExactCombination(collection, mode)
             combination.position = self.position

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,14 @@ from torch.utils._pytree import tree_leaves
 DIGITS = 16
 
 
-def add_tensors(sha256: Any, value: Any) -> None:
-    """Add every leaf of nested lists, tuples and dicts to a hash; of tensors and arrays type, shape and bytes."""
+def add_tensors(sha256: Any, value: Any, levels: int = 5) -> None:
+    """Add all that a value holds to a hash; of tensors and arrays type, shape and bytes.
+
+    Args:
+        sha256: the hash.
+        value: nested lists, tuples, dicts and objects.
+        levels: of objects in objects that are looked into.
+    """
     for leaf in tree_leaves(value):
         if isinstance(leaf, torch.Tensor):
             _add_tensor(sha256, leaf)
@@ -23,6 +29,10 @@ def add_tensors(sha256: Any, value: Any) -> None:
             _add_tensor(sha256, torch.from_numpy(leaf))
         elif isinstance(leaf, str | bytes | int | float | bool | None):
             sha256.update(repr(leaf).encode())
+        elif isinstance(leaf, Mapping):  # which PyTorch takes for a leaf: a BatchEncoding of Hugging Face
+            add_tensors(sha256, dict(leaf), levels)
+        elif levels and not isinstance(leaf, type) and hasattr(leaf, "__dict__"):  # an object that holds tensors
+            add_tensors(sha256, vars(leaf), levels - 1)
 
 
 def _add_tensor(sha256: Any, tensor: torch.Tensor) -> None:

@@ -137,7 +137,8 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
 
     determinism.pin_threads(cfg.determinism)
     model = instantiate(cfg, "model")
-    run_id = weights.load(model.network, run / "model.safetensors")
+    model.configure_model()
+    run_id = weights.load(model, run / "model.safetensors")
     warn_of_changes(run, "code", code_sha256(settings_that_count(cfg)))
     model.eval()
     return model, run_id

@@ -23,9 +23,10 @@ from pytorch_lightning.callbacks import (
     Timer,
 )
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from . import determinism, distributed
-from .callbacks import BestWeights, History, PortableOptimizer, ProgressLines, ResourceUsage, SameHardware
+from .callbacks import BestWeights, History, KeptWeights, PortableOptimizer, ProgressLines, ResourceUsage, SameHardware
 from .checkpoint import ExactResume, SealedCheckpointIO, histories
 from .config import instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
@@ -128,6 +129,8 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
         enable_progress_bar=bar,
         enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
     )
+    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning has taken them away
+        trainer.loggers = loggers[:1]
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(portable_config(cfg)))
     return trainer
@@ -181,6 +184,8 @@ def evaluation_trainer(cfg: DictConfig) -> pl.Trainer:
         devices=1,
         plugins=[ProcessGroup()],
         deterministic=cfg.determinism.enabled,
+        limit_val_batches=cfg.trainer.get("limit_val_batches"),
+        limit_test_batches=cfg.trainer.get("limit_test_batches"),
         callbacks=[Reseed(cfg.seed), ExactLoaders(cfg.seed)],
         logger=False,
         enable_checkpointing=False,
@@ -199,15 +204,50 @@ def callbacks_of(trainer: pl.Trainer, kind: type[T]) -> list[T]:
     return [each for each in trainer.callbacks if isinstance(each, kind)]  # type: ignore[attr-defined] # set elsewhere
 
 
+def require_measurable(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
+    """Refuse to train what could not be measured afterwards.
+
+    Raises:
+        UserError: says what is missing.
+    """
+    name = type(model).__name__
+    if not is_overridden("test_step", model):
+        raise UserError(
+            f"{name} has no test_step(), which measures the weights that are kept: write it beside the others."
+        )
+    if not any(is_overridden("test_dataloader", each) for each in (datamodule, model)):
+        raise UserError(
+            f"{type(datamodule).__name__} has no test_dataloader(), whose samples the weights are measured on."
+        )
+    if trainer.limit_test_batches == 0:
+        raise UserError("trainer.limit_test_batches is 0, but the weights that are kept are measured: leave it out.")
+    if callbacks_of(trainer, BestWeights) and not validates(trainer, model, datamodule):
+        raise UserError(
+            f"callbacks.best keeps the weights that are best in validation, and there is none: give {name} a"
+            " validation_step() and the data a val_dataloader(), or keep the last weights by ~callbacks.best."
+        )
+
+
+def validates(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> bool:
+    """Whether there is a validation, by model, data and settings."""
+    loaded = any(is_overridden("val_dataloader", each) for each in (datamodule, model))
+    return bool(loaded and is_overridden("validation_step", model) and trainer.limit_val_batches)
+
+
 def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> dict[str, float]:
     """Return the validation and test metrics of the model's weights; refuse those that are not finite."""
     metrics: dict[str, Any] = {}
+    kept = KeptWeights(model)
+    trainer.callbacks.append(kept)  # type: ignore[attr-defined] # last of all
     try:
-        for evaluate in (trainer.validate, trainer.test):
-            metrics |= evaluate(model, datamodule=datamodule, verbose=False)[0]
+        for evaluate in (trainer.validate, trainer.test) if validates(trainer, model, datamodule) else (trainer.test,):
+            for measured in evaluate(model, datamodule=datamodule, verbose=False):  # one for each loader
+                metrics |= measured
     except RuntimeError as error:
         exit_if_peer_lost(error, "the same command goes on from the last checkpoint")
         raise
+    finally:
+        trainer.callbacks.remove(kept)  # type: ignore[attr-defined]
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(f"the training diverged ({name} is {value}): lower model.optimizer.lr and train again.")

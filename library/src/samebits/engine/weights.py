@@ -52,29 +52,46 @@ def digests(content: bytes) -> tuple[str, dict[str, str]]:
     return everything.hexdigest(), each
 
 
-def save(network: nn.Module, path: Path, run_id: str) -> tuple[str, dict[str, str]]:
-    """Write the network's weights and the id of the run that made them; return their `digests`."""
+def kept_part(model: Any) -> nn.Module:
+    """Return what of a model is saved: its `network`, where that holds all of its state, and else the model."""
+    complete = hasattr(model, "network") and all(
+        _plain_name(name).startswith("network.") for name in model.state_dict()
+    )
+    kept: nn.Module = model.network if complete else model
+    return kept
+
+
+def _plain_name(name: str) -> str:
+    """Leave out of a tensor's name what torch.compile adds to it."""
+    return name.replace("_orig_mod.", "")
+
+
+def save(model: nn.Module, path: Path, run_id: str) -> tuple[str, dict[str, str]]:
+    """Write the model's weights and the id of the run that made them; return their `digests`."""
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = kept_part(model).state_dict().items()
+    tensors = {_plain_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in state}
     content = to_bytes(tensors, metadata={RUN_KEY: run_id})
     write_atomically(path, content)
     return digests(content)
 
 
-def load(network: nn.Module, path: Path) -> str:
-    """Put the weights of `path` into the network, on the CPU; return the id of the run that made them.
+def load(model: nn.Module, path: Path) -> str:
+    """Put the weights of `path` into the model, on the CPU; return the id of the run that made them.
 
     Raises:
-        UserError: the file is missing or damaged, or its weights are those of another network.
+        UserError: the file is missing or damaged, or its weights are those of another model.
     """
     tensors, run_id = _open(path, "pt")
+    network = kept_part(model)
+    names = {_plain_name(name): name for name in network.state_dict()}
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict({names.get(name, name): tensor for name, tensor in tensors.items()})
     except RuntimeError as error:
         reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
         raise UserError(
-            f"{path} does not fit the network ({reason}): the code or config.yaml has changed since {run_id}"
+            f"{path} does not fit the model ({reason}): the code or config.yaml has changed since {run_id}"
             " was trained; take them from the same commit as the weights, or train again."
         ) from error
     return run_id
