@@ -1,15 +1,19 @@
-"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare what comes out."""
+"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare the results."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,76 +24,131 @@ from ..engine import record as records
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
 from ..engine.project import Project, project
-from ..engine.record import CONFIG, Record
+from ..engine.record import CONFIG, PROBE, RECORD, Record
 from ..engine.run_loader import newest_run, read_config
+from ..engine.trace_reader import Row
 from ..fetch import make_available
 from . import provenance_diff
-from .integrity import contradictions
-from .provenance_diff import NOTHING, Difference, may_change_results
-from .rerun import Comparison, RerunFailed, Result, compare, probe_words, recorded_result, rerun, steps_of_probe
-from .verdict import Kind, Verdict, nothing_compared, print_verdict, write_reproducibility_report, write_verdict
+from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
+from .provenance_diff import NOTHING, Difference, contradictions, may_change_results
+from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report, write_verdict
 
 MOST_CAUSES = 4
+LAST_LINES = 12  # of a training that failed
+
+
+class RerunFailed(Exception):
+    """The training ended with an error; the text holds its last lines."""
+
+
+def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, python: str = sys.executable) -> Result:
+    """Train in a process of its own, printing the lines that tell how far it is, and read the result.
+
+    Args:
+        overrides: arguments of `python -m <package>.train`.
+        folder: takes the run's directory; empty.
+        tree: the project's folder whose code trains; a recorded one brings its own library.
+        package: name of the project's package.
+        python: of the environment to train in.
+
+    Raises:
+        RerunFailed: it ended with an error.
+        UserError: the recorded library is not in the tree.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
+    library = [] if tree == project().root else recorded_library(tree)
+    paths = [str(tree / "src"), *library, *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    command = [python, "-m", f"{package}.train", *overrides, f"paths.models={quote(str(folder))}"]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if re.match(r"epoch \d", line):
+                    print(f"\n  {line.rstrip()}", end="")
+        except BaseException:  # whoever stops us, stops it
+            process.kill()
+            raise
+    if process.returncode:
+        raise RerunFailed("\n".join(lines[-LAST_LINES:]))
+    (directory,) = (path.parent for path in folder.glob(f"*/{RECORD}"))
+    record = json.loads((directory / RECORD).read_text())
+    if (directory / PROBE).exists():
+        seen = json.loads((directory / PROBE).read_text())
+        record |= {"environment": seen["environment"], "inputs": record["inputs"] | {"outside": seen["outside"]}}
+    return recorded_result(directory, record)
+
+
+def recorded_library(tree: Path) -> list[str]:
+    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has none.
+
+    Raises:
+        UserError: the wheel is not there.
+    """
+    lock, target = tree / "requirements/samebits.txt", tree / ".samebits"
+    locked = re.search(r"vendor/samebits-\S+\.whl", lock.read_text(encoding="utf-8")) if lock.exists() else None
+    if locked is None:
+        return []
+    if not (tree / locked[0]).exists():
+        raise UserError(f"the recorded code has no {locked[0]}, which it was trained with: leave out CODE= and FRESH=.")
+    if not target.exists():
+        with zipfile.ZipFile(tree / locked[0]) as wheel:
+            wheel.extractall(target)
+    return [str(target)]
+
+
+def steps_of_probe(rows: list[Row], run: Path) -> int:
+    """Find how many steps from the first on a trace has without a gap.
+
+    Raises:
+        UserError: there is no trace.
+    """
+    steps = [row["step"] for row in rows if "batch" in row]
+    count = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+    if not count:
+        raise UserError(f"{run} has no trace of first steps, which a probe compares: use `make reproduce RUN={run}`.")
+    return count
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is verified.
+    """How a run is verified."""
 
-    Attributes:
-        probe: only the first traced steps.
-        recorded_code: train with the recorded state of the code, not with the one here.
-        fresh: with that, in an environment that is installed anew from its lock.
-        operator: name the first differing operator, wherever the first diverging step is.
-        by: who verifies, for the verdict's file.
-    """
-
-    probe: bool = False
-    recorded_code: bool = False
-    fresh: bool = False
-    operator: bool = False
-    by: str | None = None
+    probe: bool = False  # only the first traced steps
+    recorded_code: bool = False  # train with the recorded state of the code, not with the one here
+    fresh: bool = False  # with that, in an environment that is installed anew from its lock
+    operator: bool = False  # name the first differing operator, wherever the first diverging step is
+    by: str | None = None  # who verifies, for the verdict's file
 
 
 class Verification:
-    """One run's verification: what is trained where, and what was found.
-
-    Args:
-        run: its directory.
-        options: how.
-        folder: for everything that is written; removed by the caller.
-        root: of the project whose data is read.
-    """
+    """One run's verification: what is trained where, and what was found."""
 
     def __init__(self, run: Path, options: Options, folder: Path, root: Path | None = None) -> None:
-        self.run = run
-        self.root = root or project().root
+        self.run = run  # its directory
         self.options = options
-        self.folder = folder
+        self.folder = folder  # for everything that is written; removed by the caller
+        self.root = root or project().root  # of the project whose data is read
         self.record: Record = records.read_finished(run)
         self.reruns = 0
         self.upto: int | None = None  # the last step to compare; all where it is None
         self.tree, self.python = project().root, sys.executable
-        self.words: list[str] | None = None  # where the settings here differ from the saved ones
+        self.overrides: list[str] | None = None  # where the settings here differ from the saved ones
         self.machine: dict[str, object] = {}  # that trained again
 
     @cached_property
     def recorded_tree(self) -> Path:
-        """The recorded state of the code, written to a folder when it is first asked for.
-
-        Raises:
-            UserError: it is not in this repository.
-        """
+        """The recorded state of the code, written to a folder when it is first used; a UserError where it is lost."""
         tree = self.folder / "recorded"
         provenance_diff.export_code(self.record, self.run, tree)
         return tree
 
     def verdict(self) -> Verdict:
-        """Find the verdict.
-
-        Raises:
-            UserError: nothing can be compared.
-        """
+        """Find the verdict; a UserError says why nothing can be compared."""
         found = contradictions(self.run, self.record)
         if found:
             return self._make(Kind.TAMPERED, causes=found)
@@ -108,29 +167,32 @@ class Verification:
             if not inputs:
                 raise UserError(f"{self.run} could not be trained again; its last lines were:\n{error}") from error
             last = f"training with them fails: {str(error).splitlines()[-1]}"
-            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._diff(inputs), causes=[last])
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._code_diff(inputs), causes=[last])
 
     def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
         comparison = compare(self.original, first, self.upto)
         environment = provenance_diff.environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
-        inputs = inputs + [each for each in self._loaded_otherwise(first) if each[0].rpartition(" ")[2] not in listed]
+        inputs = inputs + [row for row in self._loaded_otherwise(first) if row[0].rpartition(" ")[2] not in listed]
         found = {"inputs": inputs, "environment": environment, "comparison": comparison}
         if not comparison:
             return self._make(Kind.IDENTICAL, **found)
         if inputs:
             found["comparison"] = self._with_operator(comparison)
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
-            suspected = [each for each in self._suspects(first) if each.partition(":")[0] in changed]
-            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._diff(inputs), suspects=suspected)
+            suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
+            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
         second = self._train()
         among_themselves = compare(first, second, self.upto)
         if among_themselves:
             found["comparison"] = self._with_operator(among_themselves, again=True)
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
         if self.original.rows and not comparison.divergence and not may_change_results(environment):
-            return self._make(Kind.TAMPERED, **found, causes=_edited_outputs(comparison))
+            causes = [f"{name}: the record says {a}, training gives {b}" for name, a, b in comparison.metrics]
+            causes += [f"the tensor {name} is not what training gives" for name in comparison.tensors]
+            causes.append("every traced step is the recorded one, and two trainings here agree on what comes out")
+            return self._make(Kind.TAMPERED, **found, causes=causes)
         found["comparison"] = self._with_operator(comparison)
         patched = sorted(dict(first.environment["patched"].items() - self.original.environment["patched"].items()))
         causes = [f"{name} is not as its package was installed, nor as it was recorded" for name in patched]
@@ -160,7 +222,7 @@ class Verification:
     def _choose_code(self) -> list[Difference]:
         """Decide which code trains; return how it differs from the recorded inputs."""
         if not (self.options.recorded_code or self.options.fresh):
-            settings, self.words = provenance_diff.settings_differences(self.record)
+            settings, self.overrides = provenance_diff.settings_differences(self.record)
             return provenance_diff.code_differences(self.record) + settings
         self.tree = self.recorded_tree
         if self.options.fresh:
@@ -180,25 +242,27 @@ class Verification:
         label = f"re-run {self.reruns}"
         print(f"{label}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
-        words, cfg = [str(self._saved_settings())], self.cfg
-        if self.words is not None and tree is None:
-            words, cfg = [*self.words, f"paths.root={quote(str(self.root))}"], compose(self.words)
+        if self.overrides is not None and tree is None:
+            overrides, cfg = [*self.overrides, f"paths.root={quote(str(self.root))}"], compose(self.overrides)
+        else:
+            overrides, cfg = [str(self._settings)], self.cfg
         # a re-run writes into its own folder alone
-        words = [*words, "snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
-        tree = tree or self.tree
+        overrides += ["snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
         if upto:
-            words += probe_words(upto)
+            probe = f"_target_:samebits.engine.callbacks.Probe,steps:{upto},directory:'${{paths.run}}'"
+            overrides.append(f"+callbacks.probe={{{probe}}}")
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(words, folder, tree, project().name, self.python, lambda line: print(f"\n  {line}", end=""))
+            return rerun(overrides, folder, tree or self.tree, project().name, self.python)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
-    def _saved_settings(self) -> Path:
-        """Write the run's settings, with the paths of the project whose data is read: a tree elsewhere has none."""
+    @cached_property
+    def _settings(self) -> Path:
+        """The run's settings in a file, with the paths of the project whose data is read: a tree elsewhere has none."""
         path = self.folder / "settings" / CONFIG
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir()
         path.write_text(OmegaConf.to_yaml(self.cfg), encoding="utf-8")
         return path
 
@@ -225,13 +289,8 @@ class Verification:
             return comparison
         return replace(comparison, divergence=found)
 
-    def _diff(self, inputs: list[Difference]) -> str:
-        if not any(name.startswith("code") for name, *_ in inputs):
-            return ""
-        try:
-            return provenance_diff.code_diff(inputs, self.recorded_tree)
-        except UserError as error:
-            return f"(no diff: {error})"
+    def _code_diff(self, inputs: list[Difference]) -> str:
+        return provenance_diff.code_diff(inputs, lambda: (self.recorded_tree, project().root))
 
     def _make(self, kind: Kind, **found: object) -> Verdict:
         outputs = self.record["outputs"]
@@ -241,14 +300,6 @@ class Verification:
         portable = self.record["inputs"]["config"]["determinism"]["portable"]
         about = {"compared": compared, "command": command, "portable": portable, **found}
         return Verdict(kind, self.record["run"], self.upto, **about)
-
-
-def _edited_outputs(comparison: Comparison) -> list[str]:
-    return [
-        *(f"{name}: the record says {mine}, training gives {theirs}" for name, mine, theirs in comparison.metrics),
-        *(f"the tensor {name} is not what training gives" for name in comparison.tensors),
-        "every traced step is the recorded one, and two trainings here agree on what comes out",
-    ]
 
 
 def verify(run: Path, options: Options, keep: bool = True, root: Path | None = None) -> Verdict:
