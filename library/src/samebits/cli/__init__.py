@@ -19,7 +19,7 @@ VERBS = {
     "status": ("sweep.run_status", "", "say where the runs of the sweeps are"),
     "search": ("search.search", "", "search for good settings, as configs/search/ says"),
     "report": ("report.report", "", "write the report on all runs"),
-    "replicate": ("report.replication", "", "train the main run's experiment on other data"),
+    "replicate": ("report.report", "replicate_", "train the main run's experiment on other data"),
     "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),

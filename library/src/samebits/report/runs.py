@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -22,9 +22,8 @@ from ..engine.hashing import json_sha256
 from ..engine.inputs import settings_that_count
 from ..engine.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run
-from ..verify.integrity import contradictions, require_unedited
-from ..verify.provenance_diff import differing, flat
-from ..verify.verdict import verdicts_on
+from ..verify.comparison import verdicts_on
+from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
 
 FEW = 3  # settings that a name holds, unless it takes more to tell two apart
 SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that all seeds of an experiment share
@@ -32,14 +31,9 @@ SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run, by its files.
+    """One finished run, by its files."""
 
-    Attributes:
-        directory: where they are.
-        record: its record.
-    """
-
-    directory: Path
+    directory: Path  # where they are
     record: Record
 
     @property
@@ -104,30 +98,19 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """A run that failed, was cut off, or is still being trained.
+    """A run that failed, was cut off, or is still being trained."""
 
-    Attributes:
-        id: its directory's name.
-        observed: what it has cost so far; empty where nothing was noted.
-    """
-
-    id: str
-    observed: dict[str, Any]
+    id: str  # its directory's name
+    observed: dict[str, Any]  # what it has cost so far; empty where nothing was noted
 
 
 @dataclass
 class Experiment:
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed alone."""
 
-    Attributes:
-        runs: one for each seed, in the seeds' order.
-        name: for people; no two experiments of a report share it.
-        repeats: further runs of these seeds: with the same inputs, or with the same result.
-    """
-
-    runs: list[FinishedRun]
-    name: str = ""
-    repeats: list[FinishedRun] = field(default_factory=list)
+    runs: list[FinishedRun]  # one for each seed, in the seeds' order
+    name: str = ""  # for people; no two experiments of a report share it
+    repeats: list[FinishedRun] = field(default_factory=list)  # of these seeds: with the same inputs, or the same result
 
     @property
     def seeds(self) -> list[int]:
@@ -181,14 +164,14 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
     finished: dict[str, FinishedRun] = {}
     unfinished, wrong = [], []
     folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
-    for folder in sorted(folders, key=lambda each: each.name == main_run().name):
+    for folder in sorted(folders, key=lambda folder: folder.name == main_run().name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue
         record = records.read_record(folder)
         if record["observed"]["status"] != "finished":
             unfinished.append(UnfinishedRun(folder.name, resource_usage.read_usage(folder / resource_usage.COMPUTE)))
             continue
-        wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record)]
+        wrong += [f"{folder.name}: {sentence}" for sentence in contradictions(folder, record)]
         finished.setdefault(record["run"], FinishedRun(folder, record))
     if wrong:
         raise UserError(
@@ -215,23 +198,35 @@ def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
 
     Runs of one experiment have the same inputs but for the seed. Two groups of which one was trained with other code or
     packages are one experiment all the same if these made no difference: see `same_results`.
-
-    Args:
-        runs: finished ones.
-        main: id of the main run.
     """
     seeds = {run.seed for run in runs}
-    alike: dict[str, list[list[FinishedRun]]] = {}  # groups that may be one another's, so that few are compared
-    for run in sorted(runs, key=lambda each: (each.seed, each.id != main, len(each.id), each.id)):
-        groups = alike.setdefault(_key(run, seeds), [])
-        fitting = next((each for each in groups if same_but_for_seed(each[0], run)), None)
-        if fitting is None:
-            groups.append([run])
-        else:
-            fitting.append(run)
-    experiments = [_experiment(each) for groups in alike.values() for each in _merged(groups, main)]
+    alike: dict[str, list[list[FinishedRun]]] = {}  # runs that may be of one experiment, so that few are compared
+    for run in sorted(runs, key=lambda run: (run.seed, run.id != main, len(run.id), run.id)):
+        alike.setdefault(_key(run, seeds), []).append([run])
+    experiments = []
+    for candidates in alike.values():
+        groups = _merged(candidates, lambda one, other: same_but_for_seed(one[0], other[0]))
+        groups.sort(key=lambda group: (main not in _ids(group), -len(group)))
+        for group in _merged(groups, same_results):
+            chosen: dict[int, FinishedRun] = {}  # the first run of each seed counts
+            repeats = [run for run in group if chosen.setdefault(run.seed, run) is not run]
+            experiments.append(Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats))
     name_all(experiments, main)
-    return sorted(experiments, key=lambda each: (main not in _ids(each.runs + each.repeats), each.name))
+    return sorted(experiments, key=lambda found: (main not in _ids(found.runs + found.repeats), found.name))
+
+
+def _merged(
+    groups: Sequence[list[FinishedRun]], same: Callable[[list[FinishedRun], list[FinishedRun]], bool]
+) -> list[list[FinishedRun]]:
+    """Put each group into the first one found before that is the same."""
+    found: list[list[FinishedRun]] = []
+    for group in groups:
+        fitting = next((other for other in found if same(other, group)), None)
+        if fitting is None:
+            found.append(group)
+        else:
+            fitting += group
+    return found
 
 
 def _key(run: FinishedRun, seeds: set[int]) -> str:
@@ -278,25 +273,6 @@ def same_results(one: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> bo
     return len(found) == len(common)
 
 
-def _merged(groups: Sequence[list[FinishedRun]], main: str | None) -> list[list[FinishedRun]]:
-    """Put together groups of the same results; the runs of the main run's, or else of the largest one, come first."""
-    found: list[list[FinishedRun]] = []
-    for each in sorted(groups, key=lambda each: (main not in _ids(each), -len(each))):
-        fitting = next((other for other in found if same_results(other, each)), None)
-        if fitting is None:
-            found.append(each)
-        else:
-            fitting += each
-    return found
-
-
-def _experiment(runs: Sequence[FinishedRun]) -> Experiment:
-    """Make an experiment of which the first run of each seed counts."""
-    chosen: dict[int, FinishedRun] = {}
-    repeats = [run for run in runs if chosen.setdefault(run.seed, run) is not run]
-    return Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats)
-
-
 def _ids(runs: Sequence[FinishedRun]) -> list[str]:
     return [run.id for run in runs]
 
@@ -308,59 +284,57 @@ def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
     """Name each by the readable part of its runs' ids and, where that is not enough, by what sets it apart.
 
     Of those whose runs have the same readable name, the main run's, or else the one with the most runs, keeps it as it
-    is, and the others say what they have otherwise. No two share a name.
+    is, and the others add what they have otherwise. No two share a name.
     """
     alike: dict[str, list[Experiment]] = {}
-    for each in experiments:
-        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", each.first.id)
-        alike.setdefault(re.sub(rf"[-_,]?seed={each.first.seed}\b", "", readable) or readable, []).append(each)
-    for readable, namesakes in alike.items():
-        namesakes.sort(key=lambda each: (main not in _ids(each.runs), -len(each.runs), each.first.id))
+    for experiment in experiments:
+        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", experiment.first.id)
+        name = re.sub(rf"[-_,]?seed={experiment.first.seed}\b", "", readable) or readable
+        alike.setdefault(name, []).append(experiment)
+    for name, namesakes in alike.items():
+        namesakes.sort(key=lambda namesake: (main not in _ids(namesake.runs), -len(namesake.runs), namesake.first.id))
         reference, *others = namesakes
-        reference.name = readable
-        words = [differences(reference.first, each.first) for each in others]
-        counts = range(FEW, max(map(len, words), default=0))
-        count = next((count for count in counts if len({tuple(each[:count]) for each in words}) == len(words)), None)
-        for each, its_words in zip(others, words, strict=True):
-            each.name = f"{readable} {' '.join(its_words[:count])}"
-        for number, each in enumerate(namesakes):  # settings that look alike in short
-            if each.name in [other.name for other in namesakes[:number]]:
-                each.name += f" ({each.first.id[-8:]})"
+        reference.name = name
+        parts = [short_differences(reference.first, other.first) for other in others]
+        counts = range(FEW, max(map(len, parts), default=0))
+        count = next((count for count in counts if len({tuple(part[:count]) for part in parts}) == len(parts)), None)
+        taken = {name}
+        for other, part in zip(others, parts, strict=True):
+            other.name = f"{name} {' '.join(part[:count])}"
+            if other.name in taken:  # settings that look alike in short
+                other.name += f" ({other.first.id[-8:]})"
+            taken.add(other.name)
 
 
-def differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
-    """Say in short what the other run has otherwise, what matters most first."""
+def short_differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
+    """List in short what the other run has otherwise, what matters most first."""
     mine, theirs = reference.settings, other.settings
     found: list[str] = []
     for key in sorted(mine.keys() | theirs.keys()):
         values = (mine.get(key), theirs.get(key))
         if values == (reference.seed, other.seed) or (values[0] == values[1] and (key in mine) == (key in theirs)):
             continue
-        # where one of the two is null, the other has a group of entries: null says it for them, and they for null
-        if not any(key.startswith(f"{each}.") for each in found) and not any(
-            each.startswith(f"{key}.") for each in theirs
-        ):
+        # where one of the two is null, the other has a group of entries: null stands for them, and they for null
+        above = any(key.startswith(f"{name}.") for name in found)
+        if not above and not any(name.startswith(f"{key}.") for name in theirs):
             found.append(key)
-    # of settings that follow each other, the shortest says it
-    by_change = {_change(key, mine.get(key), theirs.get(key)): key for key in sorted(found, key=len, reverse=True)}
+    by_change: dict[tuple[str, ...], str] = {}  # of settings that follow each other, the shortest stands for all
+    for key in sorted(found, key=len, reverse=True):
+        values = (mine.get(key), theirs.get(key))
+        switch = any(value is None or isinstance(value, bool) for value in values)  # others are turned in the same way
+        by_change[(*map(repr, values), key if switch else "")] = key
     chosen = sorted(by_change.values(), key=lambda key: (key.startswith("determinism."), key))
     # the variables follow from the choice
     chosen = [key for key in chosen if not key.startswith("determinism.env")] or chosen
-    words = [_word(key, theirs.get(key)) for key in chosen]
+    parts = [_short_setting(key, theirs.get(key)) for key in chosen]
     for part in SAME:
         if not same_inputs(reference, other, [part]):
             there = other.record["inputs"].get(part) or {}
-            words.append(f"{part}:{there if isinstance(there, int) else json_sha256(there)[:4]}")
-    return words
+            parts.append(f"{part}:{there if isinstance(there, int) else json_sha256(there)[:4]}")
+    return parts
 
 
-def _change(key: str, mine: Any, theirs: Any) -> tuple[str, str, str]:
-    """Tell one change from another; that of a switch is its own, since others are turned in the same way."""
-    switch = any(value is None or isinstance(value, bool) for value in (mine, theirs))
-    return repr(mine), repr(theirs), key if switch else ""
-
-
-def _word(key: str, value: Any) -> str:
+def _short_setting(key: str, value: Any) -> str:
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_').rpartition('.')[2]}={str(value).rpartition('.')[2]}"
     short = key if key.startswith(("determinism.", "callbacks.")) else key.rpartition(".")[2]
