@@ -71,35 +71,19 @@ def canvas(height: float, **subplots: Any) -> Iterator[tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class Panel:
-    """What a panel is given: a function that draws one figure of the report, named in configs/report.yaml.
+    """What a panel is given: a function that draws one figure of the report, named in configs/report.yaml."""
 
-    Attributes:
-        experiment: the main one, with all of its seeds.
-        run: the main run.
-        settings: as configs/report.yaml says.
-        data: the folder of the prepared data.
-        folder: where figures are written.
-        notes: sentences for the page's remarks; a panel that draws nothing says here why.
-    """
-
-    experiment: Experiment
-    run: FinishedRun
-    settings: DictConfig
-    data: Path
-    folder: Path
-    notes: list[str]
+    experiment: Experiment  # the main one, with all of its seeds
+    run: FinishedRun  # the main run
+    settings: DictConfig  # as configs/report.yaml says
+    data: Path  # the folder of the prepared data
+    folder: Path  # where figures are written
+    notes: list[str]  # sentences for the page's remarks; a panel that draws nothing says here why
 
     canvas = staticmethod(canvas)
 
     def save(self, figure: Any, name: str, title: str, text: str) -> Figure:
-        """Write a figure as SVG and PNG.
-
-        Args:
-            figure: of `canvas`.
-            name: of its files.
-            title: for the page.
-            text: what it shows, for those who do not see it.
-        """
+        """Write a figure of `canvas`: the name of its files, its title, and what it shows, for who does not see it."""
         return save(figure, self.folder, name, title, text)
 
     def data_file(self, name: str) -> Path | None:

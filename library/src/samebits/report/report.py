@@ -30,17 +30,7 @@ from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
-from .runs import (
-    SAME,
-    Experiment,
-    FinishedRun,
-    differing_settings,
-    group,
-    published,
-    read_runs,
-    read_table,
-    same_inputs,
-)
+from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
 from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
@@ -137,27 +127,21 @@ def candidates(
 ) -> list[Experiment]:
     """Gather the experiments that are trials and nothing else, into one for each search.
 
-    One that has seeds beside the search, or is the main run's or the baseline, is a result.
-
-    Args:
-        experiments: all.
-        trials: from `runs_of_searches`.
-        main: id of the main run.
-        baseline: name of the baseline, if configs/report.yaml names one.
-
-    Returns:
-        Experiments named after the search's page; empty where no others would be left.
+    One that has seeds beside the search, or is the main run's or the baseline, is a result. Those returned are named
+    after the search's page; there are none where no others would be left. `trials` are from `runs_of_searches`.
     """
-    gathered: dict[str, list[FinishedRun]] = {}
+    found: dict[str, Experiment] = {}
     others = False
     for experiment in experiments:
         runs = [*experiment.runs, *experiment.repeats]
         if experiment.name != baseline and all(run.id in trials and run.id != main for run in runs):
-            gathered.setdefault(trials[runs[0].id], []).extend(runs)
+            name = f"tried in {trials[runs[0].id]}"
+            found.setdefault(name, Experiment([], name)).runs.extend(runs)
         else:
             others = True
-    found = sorted(gathered.items()) if others else []
-    return [Experiment(sorted(runs, key=lambda run: run.id), name=f"tried in {name}") for name, runs in found]
+    for experiment in found.values():
+        experiment.runs.sort(key=lambda run: run.id)
+    return [found[name] for name in sorted(found)] if others else []
 
 
 def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str]:
@@ -166,7 +150,7 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
     found = [sentence for experiment in experiments for sentence in repeats(experiment)]
     for experiment in experiments:
         name = experiment.name
-        if not experiment.same_data(baseline):
+        if not same_inputs(experiment.first, baseline.first, ["data"]):
             found.append(f"{name} was trained and tested on other data than {baseline.name}, so is not compared.")
         elif not same_inputs(experiment.first, baseline.first, procedure):
             found.append(
@@ -205,14 +189,7 @@ def repeats(experiment: Experiment) -> list[str]:
 
 
 def report(root: Path, settings: DictConfig) -> list[Experiment]:
-    """Write all files of the report.
-
-    Args:
-        root: the project's folder, or one like it.
-        settings: as configs/report.yaml.
-
-    Returns:
-        The experiments that it shows.
+    """Write all files of the report on the project in `root`; return the experiments that it shows.
 
     Raises:
         UserError: a run's files are not what its record says, there is no run, or packages are missing.
@@ -226,7 +203,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    comparable = [other for other in experiments if other is not baseline and other.same_data(baseline)]
+    others = [other for other in experiments if other is not baseline]
+    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
@@ -242,7 +220,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     machines = "; ".join(sorted({name for cost in spent for name in cost.machines}))
     figures.draw_costs(spent, folder)
     observed = [(run.id, run.record["observed"]) for each in (*experiments, *tried) for run in each.runs + each.repeats]
-    observed += [(run.id, {**run.observed, "ended": UNFINISHED}) for run in unfinished]
+    observed += [(name, {**seen, "ended": UNFINISHED}) for name, seen in unfinished.items()]
     write_document(folder / "compute.md", TEMPLATES / "compute.md", costs=spent, machines=machines, runs=observed)
     write_csv(folder / "results.csv", experiments)
     write_document(folder / "results.tex", TEMPLATES / "results.tex", experiments=experiments, metrics=metrics)
@@ -302,11 +280,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def original(root: Path, config: str) -> Experiment:
-    """Find the experiment of the main run, and require that code and settings here are still its own.
-
-    Raises:
-        UserError: there is none, or the procedure here is another one.
-    """
+    """Find the experiment of the main run; a UserError where code or settings here are no longer its own."""
     runs, _ = read_runs(root / "models", ["debug-*", "reference-*", f"{config}-*"])
     main = published(root / "models")
     if main is None:
@@ -323,11 +297,7 @@ def original(root: Path, config: str) -> Experiment:
 
 
 def settings_for(experiment: Experiment, config: str) -> list[str]:
-    """Make the settings of the replication: those of the experiment, on the new data, under names of its own.
-
-    Raises:
-        UserError: configs/data/ has no such file.
-    """
+    """Make the overrides of the replication: those of the experiment, on the new data, under names of their own."""
     if not (project().configs / "data" / f"{config}.yaml").exists():
         known = ", ".join(sorted(path.stem for path in (project().configs / "data").glob("*.yaml")))
         raise UserError(f"configs/data/{config}.yaml is missing: describe the new data there; there are: {known}.")
@@ -339,20 +309,15 @@ def settings_for(experiment: Experiment, config: str) -> list[str]:
     return [*overrides, f"run_name={quote(f'{config}-{name}')}"]
 
 
-def replicate(config: str, chosen: str | None, jobs: int | None, root: Path | None = None) -> Path:
-    """Fetch and prepare the new data, train, and write the comparison; return its path.
-
-    Args:
-        config: name of a file in configs/data/.
-        chosen: seeds, as `0..4`; None for those of the main experiment.
-        jobs: runs at once.
-        root: the project's folder.
+def replicate_main(arguments: argparse.Namespace) -> None:
+    """Fetch and prepare the new data, train, and write and print the comparison.
 
     Raises:
         UserError: the data cannot be had, or the procedure is not the recorded one.
     """
     require_packages("report", "jinja2", "scipy")
-    root = root or project().root
+    root, config, jobs = project().root, arguments.config, jobs_at_once(arguments.jobs)
+    os.chdir(root)
     before = original(root, config)
     overrides = settings_for(before, config)
     cfg = compose_run(overrides)
@@ -365,7 +330,7 @@ def replicate(config: str, chosen: str | None, jobs: int | None, root: Path | No
         )
     make_available(cfg)
     require_prepared(cfg)
-    if sweep([*overrides, seeds(chosen or ",".join(map(str, before.seeds)))], jobs):
+    if sweep([*overrides, seeds(arguments.seeds or ",".join(map(str, before.seeds)))], jobs):
         raise UserError("a run failed, so there is nothing to compare yet: mend it, then the same command goes on.")
     data = data_sha256(Path(cfg.paths.processed))
     runs, _ = read_runs(root / "models", [])
@@ -383,13 +348,6 @@ def replicate(config: str, chosen: str | None, jobs: int | None, root: Path | No
         unpaired=unpaired,
         differing=[row for row in differing_settings(before.first, after.first) if row[0] != "data.name"],
     )
-    return path
-
-
-def replicate_main(arguments: argparse.Namespace) -> None:
-    """Replicate, and print the comparison."""
-    os.chdir(project().root)
-    path = replicate(arguments.config, arguments.seeds, jobs_at_once(arguments.jobs))
     print(f"\n{path.read_text()}\n({os.path.relpath(path)})")
 
 

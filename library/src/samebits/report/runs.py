@@ -20,7 +20,7 @@ from ..engine import resource_usage
 from ..engine.errors import UserError
 from ..engine.hashing import json_sha256
 from ..engine.inputs import settings_that_count
-from ..engine.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
+from ..engine.record import HISTORY, PREDICTIONS, RECORD, Record
 from ..engine.run_loader import main_run
 from ..verify.comparison import verdicts_on
 from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
@@ -63,11 +63,6 @@ class FinishedRun:
         return str(self.record["outputs"]["weights"])
 
     @property
-    def has_weights(self) -> bool:
-        """Whether the weights are here, and so have been compared with the record."""
-        return (self.directory / WEIGHTS).exists()
-
-    @property
     def command(self) -> str:
         """What trains it."""
         return records.command(self.record)
@@ -96,14 +91,6 @@ class FinishedRun:
         return differing(self.record["inputs"]["config"], settings_that_count(cfg))
 
 
-@dataclass(frozen=True)
-class UnfinishedRun:
-    """A run that failed, was cut off, or is still being trained."""
-
-    id: str  # its directory's name
-    observed: dict[str, Any]  # what it has cost so far; empty where nothing was noted
-
-
 @dataclass
 class Experiment:
     """Runs that differ in their seed alone."""
@@ -126,10 +113,6 @@ class Experiment:
         """Give the metric of each seed that has it."""
         return {run.seed: run.metrics[metric] for run in self.runs if metric in run.metrics}
 
-    def same_data(self, other: Experiment) -> bool:
-        """Whether both were trained and tested on the same files."""
-        return same_inputs(self.first, other.first, ["data"])
-
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read a CSV file with a heading; no rows where there is no file."""
@@ -151,25 +134,24 @@ def read_run(run: Path | str | None = None) -> FinishedRun:
     return found
 
 
-def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], list[UnfinishedRun]]:
-    """Read all runs in a folder, and refuse those whose files are not what their records say.
+def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], dict[str, dict[str, Any]]]:
+    """Read all runs in a folder; one that was published counts where the run itself is not there.
 
-    Args:
-        models: the folder; a published copy counts where the run itself is not there.
-        exclude: patterns of names to pass over.
+    Returns:
+        The finished runs, and of the others, by their directories' names, what they have cost so far.
 
     Raises:
-        UserError: names each contradiction, or there is no finished run.
+        UserError: names each file that is not what the run's record says, or there is no finished run.
     """
     finished: dict[str, FinishedRun] = {}
-    unfinished, wrong = [], []
+    unfinished, wrong = {}, []
     folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
     for folder in sorted(folders, key=lambda folder: folder.name == main_run().name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue
         record = records.read_record(folder)
         if record["observed"]["status"] != "finished":
-            unfinished.append(UnfinishedRun(folder.name, resource_usage.read_usage(folder / resource_usage.COMPUTE)))
+            unfinished[folder.name] = resource_usage.read_usage(folder / resource_usage.COMPUTE)
             continue
         wrong += [f"{folder.name}: {sentence}" for sentence in contradictions(folder, record)]
         finished.setdefault(record["run"], FinishedRun(folder, record))

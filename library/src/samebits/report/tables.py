@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engine.files import write_atomically
 from ..engine.record import Record
-from .runs import Experiment, UnfinishedRun
+from .runs import Experiment
 
 CONFIDENCE = 0.95
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -163,13 +163,13 @@ class Cost:
         return float(sum(run.get(name) or 0.0 for run in self.observed))
 
 
-def costs(experiments: Sequence[Experiment], unfinished: Sequence[UnfinishedRun]) -> list[Cost]:
+def costs(experiments: Sequence[Experiment], unfinished: dict[str, dict[str, Any]]) -> list[Cost]:
     """Sum up what each experiment cost, what did not finish, and all."""
     found = []
     for experiment in experiments:
         records = [run.record for run in experiment.runs + experiment.repeats]
         found.append(Cost(experiment.name, [record["observed"] for record in records], _machines(records)))
-    found += [Cost(UNFINISHED, [run.observed for run in unfinished])] if unfinished else []
+    found += [Cost(UNFINISHED, list(unfinished.values()))] if unfinished else []
     everything = Cost("all", [run for cost in found for run in cost.observed])
     return [*found, everything] if len(found) > 1 else found
 

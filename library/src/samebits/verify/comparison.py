@@ -26,11 +26,10 @@ from ..engine.record import METRICS, RECORD, WEIGHTS, Record
 from ..engine.run_loader import newest_run
 from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read_trace
 from . import provenance_diff
-from .provenance_diff import Difference, contradictions, differing, differing_files
+from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
 
 VERDICTS = "verdicts"  # folder beside the run
 PLACES = ("models", "reports")  # where runs and their published copies are
-MOST_LINES = 40  # of a diff, and rows of a table; the verdict's file has all
 
 
 def verdicts_on(run: Path, record: Record) -> list[dict[str, Any]]:
@@ -152,7 +151,7 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
 
 def terminal() -> Console:
     """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
-    return Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
+    return Console(markup=False, highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
 
 
 def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
@@ -167,16 +166,16 @@ def print_table(console: Console, title: str, rows: list[Difference], sides: tup
         table.add_row(f"  {name}", mine, theirs)
     console.print(table, markup=False, soft_wrap=False)
     if len(rows) > MOST_LINES:
-        console.print(f"  ... and {len(rows) - MOST_LINES} more", markup=False)
+        console.print(f"  ... and {len(rows) - MOST_LINES} more")
 
 
 def print_diff(console: Console, diff: str) -> None:
     """Print the beginning of a diff."""
     lines = diff.splitlines()
     if lines:
-        console.print("\n" + "\n".join(lines[:MOST_LINES]), markup=False)
+        console.print("\n" + "\n".join(lines[:MOST_LINES]))
     if len(lines) > MOST_LINES:
-        console.print(f"  ... and {len(lines) - MOST_LINES} more lines", markup=False)
+        console.print(f"  ... and {len(lines) - MOST_LINES} more lines")
 
 
 def print_results(console: Console, comparison: Comparison, tensors: int, sides: tuple[str, str]) -> None:
@@ -184,13 +183,13 @@ def print_results(console: Console, comparison: Comparison, tensors: int, sides:
     console.print("\nWhere the results part ways", style="bold")
     first = comparison.divergence
     if first:
-        console.print(f"  first at {first}: {first.meaning()}", markup=False)
+        console.print(f"  first at {first}: {first.meaning()}")
     if comparison.distance:
-        console.print(f"  weights: {comparison.distance}", markup=False)
+        console.print(f"  weights: {comparison.distance}")
     elif comparison.tensors:
-        console.print(f"  weights: {len(comparison.tensors)} of {tensors} tensors differ", markup=False)
+        console.print(f"  weights: {len(comparison.tensors)} of {tensors} tensors differ")
     for name, mine, theirs in comparison.metrics:
-        console.print(f"  {name}: {mine} {sides[0]}, {theirs} {sides[1]}", markup=False)
+        console.print(f"  {name}: {mine} {sides[0]}, {theirs} {sides[1]}")
 
 
 @contextmanager
@@ -217,13 +216,13 @@ def _compare(a: Path, b: Path) -> Comparison:
     console = terminal()
     for run, record in ((a, one), (b, other)):
         for contradiction in contradictions(run, record):
-            console.print(f"warning: {run}: {contradiction}", markup=False)
+            console.print(f"warning: {run}: {contradiction}")
     results = recorded_result(a, one), recorded_result(b, other)
     comparison = compare(*results)
     inputs = provenance_diff.named("settings", differing(one["inputs"]["config"], other["inputs"]["config"]))
     inputs += provenance_diff.input_differences(one["inputs"], other["inputs"])
     environment = provenance_diff.environment_differences(*(result.environment for result in results))
-    console.print(f"A  {one['run']}\nB  {other['run']}\n", markup=False)
+    console.print(f"A  {one['run']}\nB  {other['run']}\n")
     if not comparison:
         why = "every traced step, every tensor and every metric is the same, bit for bit"
     elif inputs:
@@ -235,7 +234,7 @@ def _compare(a: Path, b: Path) -> Comparison:
     console.print(
         "DIFFERENT" if comparison else "IDENTICAL", style=f"bold {'yellow' if comparison else 'green'}", end="  "
     )
-    console.print(why, markup=False)
+    console.print(why)
     print_table(console, "Inputs", inputs, ("A", "B"))
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
 

@@ -37,6 +37,7 @@ from ..engine.trace_reader import TRACE
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 NOTHING = "—"  # where one side has no value
+MOST_LINES = 40  # of a diff, and rows of a table, on the terminal; the verdict's file has all
 Difference = tuple[str, str, str]  # name, value of the one, value of the other
 
 

@@ -11,18 +11,8 @@ from typing import Any
 
 from ..engine.files import write_atomically
 from ..engine.hashing import redact
-from .comparison import (
-    MOST_LINES,
-    PLACES,
-    VERDICTS,
-    Comparison,
-    print_diff,
-    print_results,
-    print_table,
-    terminal,
-    verdicts_on,
-)
-from .provenance_diff import Difference, may_change_results
+from .comparison import PLACES, VERDICTS, Comparison, print_diff, print_results, print_table, terminal, verdicts_on
+from .provenance_diff import MOST_LINES, Difference, may_change_results
 
 REPORT = "reports/reproduction.md"
 SIDES = ("recorded", "here")
@@ -96,11 +86,11 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
     console.print()
     so_far = " so far" if verdict.steps and verdict.kind is Kind.IDENTICAL else ""
     console.print(verdict.kind.title + so_far, style=COLOURS.get(verdict.kind, "bold yellow"), end="")
-    console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""), markup=False)
+    console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""))
     for line in _meaning(verdict):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
     for cause in verdict.causes:
-        console.print(f"  - {cause}", markup=False)
+        console.print(f"  - {cause}")
     print_table(console, "Inputs that are not the recorded ones", verdict.inputs, SIDES)
     print_diff(console, verdict.diff)
     if verdict.comparison:
@@ -108,12 +98,12 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
     print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
     if verdict.suspects:
-        console.print("\nCalls in the code that ask for what no record holds:", markup=False)
+        console.print("\nCalls in the code that ask for what no record holds:")
         for call in verdict.suspects[:MOST_LINES]:
-            console.print(f"  {call}", markup=False)
+            console.print(f"  {call}")
     console.print("\nNext:", style="bold")
     for line in _next(verdict, name, kept):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
 
 
 def _meaning(verdict: Verdict) -> list[str]:
