@@ -132,13 +132,7 @@ def write_model_card(
 ) -> None:
     """Write the card of a run's model, after Mitchell et al. (2019), "Model Cards for Model Reporting".
 
-    Args:
-        path: of the file.
-        project: from `read_project`.
-        experiment: the run with its other seeds.
-        run: whose model the card is of.
-        metrics: to be shown.
-        root: the project's folder, whose data card has a section on limits.
+    The experiment gives the means of the metrics; `root`, the project's folder, the data card's section on limits.
     """
     inputs, code = run.record["inputs"], this_project()
     config, origin = inputs["config"], inputs.get("origin") or {}
@@ -164,7 +158,7 @@ def write_model_card(
     )
 
 
-def write_checklist(path: Path, experiments: Sequence[Experiment], root: Path, **parts: Any) -> None:
+def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], **parts: Any) -> None:
     """Write the evidence for a paper's checklist: of all experiments of the report, and the parts that it shares."""
     runs = [run for experiment in experiments for run in experiment.runs]
     verdicts = [verdict for run in runs for verdict in run.verdicts]

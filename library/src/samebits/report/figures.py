@@ -17,7 +17,7 @@ from ..engine.errors import UserError
 from ..engine.files import write_atomically
 from ..engine.hashing import file_sha256
 from .runs import Experiment, FinishedRun
-from .tables import HOUR, NOT_COUNTED, Cost, Estimate, compare, estimate, hours
+from .tables import HOUR, NOT_COUNTED, TIMES, Cost, Estimate, compare, estimate, hours
 
 MOST_CLASSES = 25  # that are written out
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
@@ -209,14 +209,14 @@ def confusion(panel: Panel) -> Figure | None:
 
 def draw_costs(found: Sequence[Cost], folder: Path) -> None:
     """Draw compute.svg: a bar of hours for each, with the numbers beside it."""
-    longest = max(max(cost.wall, cost.cpu) for cost in found)
+    longest = max(cost.total_hours(name) for cost in found for name in TIMES)
     unit, name = next(((unit, name) for unit, name in UNITS if longest >= unit), UNITS[-1])
     with canvas(0.5 + 0.62 * len(found)) as (figure, axis):
         for number, cost in enumerate(found):
-            bars = ((0.18, cost.cpu, COLOURS[4], "CPU"), (0.36, cost.wall, COLOURS[0], "wall"))
-            for down, value, colour, label in bars:
+            bars = ((0.18, "cpu_seconds", COLOURS[4], "CPU"), (0.36, "wall_seconds", COLOURS[0], "wall"))
+            for down, time, colour, label in bars:
                 once = label if number == 0 else None
-                axis.barh(number + down, value / unit, height=0.16, color=colour, label=once)
+                axis.barh(number + down, cost.total_hours(time) / unit, height=0.16, color=colour, label=once)
             axis.annotate(short(cost.name), (0, number - 0.32), xycoords=("axes fraction", "data"), va="center")
             _, runs, wall, cpu, gpu, memory, energy = cost.cells()
             text = f"{runs} {'run' if runs == '1' else 'runs'}, {wall} by the clock, {cpu} CPU, {memory}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -53,11 +54,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
-    """Read configs/report.yaml, with overrides from the command line.
-
-    Raises:
-        UserError: a setting is unknown, missing or of the wrong kind, or the file is damaged.
-    """
+    """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
         settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
@@ -82,9 +79,8 @@ def check_metrics(settings: DictConfig, experiments: Sequence[Experiment]) -> No
         names = ", ".join(first.metrics)
         raise UserError(f"{NAME}: metric is {metric!r}, which {first.id} does not have: choose from {names}.")
     runs = [run for experiment in experiments for run in experiment.runs]
-    known = {"metrics": {name for run in runs for name in run.metrics}}
-    known["curves"] = {name for run in runs for name in run.curves} or set(settings.curves)  # no history is here
-    for key, there in known.items():
+    curves = {name for run in runs for name in run.curves} or set(settings.curves)  # no history is here
+    for key, there in {"metrics": {name for run in runs for name in run.metrics}, "curves": curves}.items():
         if strange := [name for name in settings[key] if name not in there]:
             choice = ", ".join(sorted(there))
             raise UserError(f"{NAME}: {key} has {strange[0]!r}, which no run has: choose from {choice}.")
@@ -101,8 +97,6 @@ def find_baseline(experiments: Sequence[Experiment], name: str | None) -> Experi
 
 def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
     """Find the function that draws a panel, by its full name; a UserError where there is none."""
-    from hydra.utils import get_method
-
     try:
         return get_method(name)
     except (ImportError, ValueError) as error:
@@ -114,12 +108,8 @@ def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
 
 def runs_of_searches(reports: Path) -> dict[str, str]:
     """Read from the tables of all searches which runs were trials: the run's id, and the name of the search's files."""
-    found: dict[str, str] = {}
-    for path in sorted(reports.glob("search*.csv")):
-        for row in read_table(path):
-            if row.get("run"):
-                found.setdefault(row["run"], path.stem)
-    return found
+    paths = sorted(reports.glob("search*.csv"), reverse=True)  # a run of several searches is a trial of the first
+    return {row["run"]: path.stem for path in paths for row in read_table(path) if row.get("run")}
 
 
 def candidates(
@@ -203,8 +193,9 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    others = [other for other in experiments if other is not baseline]
-    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
+    comparable = [
+        one for one in experiments if one is not baseline and same_inputs(one.first, baseline.first, ["data"])
+    ]
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
@@ -217,41 +208,31 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     ]
     figures.remove_others(drawings, drawn)
     spent = costs([*experiments, *tried], unfinished)
-    machines = "; ".join(sorted({name for cost in spent for name in cost.machines}))
     figures.draw_costs(spent, folder)
+    shared: dict[str, Any] = {"experiments": experiments, "metrics": metrics, "costs": spent}
+    shared["machines"] = "; ".join(sorted({name for cost in spent for name in cost.machines}))
     observed = [(run.id, run.record["observed"]) for each in (*experiments, *tried) for run in each.runs + each.repeats]
     observed += [(name, {**seen, "ended": UNFINISHED}) for name, seen in unfinished.items()]
-    write_document(folder / "compute.md", TEMPLATES / "compute.md", costs=spent, machines=machines, runs=observed)
+    write_document(folder / "compute.md", TEMPLATES / "compute.md", runs=observed, **shared)
     write_csv(folder / "results.csv", experiments)
-    write_document(folder / "results.tex", TEMPLATES / "results.tex", experiments=experiments, metrics=metrics)
-    write_checklist(
-        folder / "checklist.md",
-        experiments,
-        root,
-        project=metadata,
-        metrics=metrics,
-        costs=spent,
-        machines=machines,
-        unfinished=bool(unfinished),
-    )
+    write_document(folder / "results.tex", TEMPLATES / "results.tex", **shared)
+    write_checklist(folder / "checklist.md", root, project=metadata, unfinished=bool(unfinished), **shared)
     write_model_card(folder / "model-card.md", metadata, of_main, main_run, metrics, root)
-    compared = [compare(baseline, other, metric) for other in comparable for metric in metrics]
     write_page(
         folder / "report.html",
         metadata,
         drawn,
         TEMPLATES / "page.html",
         metric=settings.metric,
-        metrics=metrics,
         headline=estimates(of_main, [settings.metric])[settings.metric],
-        experiments=experiments,
         several=any(len(experiment.runs) > 1 for experiment in experiments),
         tried=tried,
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
         baseline=baseline,
-        compared=[comparison for comparison in compared if comparison],
+        compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
         caveats=[*caveats(experiments, baseline), *panel.notes],
         origins=data_sets(experiments),
+        **shared,
     )
     return experiments
 
@@ -262,8 +243,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = read_settings(project().configs / "report.yaml", arguments.settings)
     for experiment in report(project().root, settings):
         found = ", ".join(f"{name} {value}" for name, value in estimates(experiment, [settings.metric]).items())
-        count = len(experiment.runs)
-        print(f"{experiment.name}: {count} {'seeds' if count > 1 else 'seed'}, {found}")
+        print(f"{experiment.name}: {len(experiment.runs)} {'seeds' if experiment.runs[1:] else 'seed'}, {found}")
     print("reports/report.html: open it in a browser; beside it figures/, results.csv, results.tex, compute.md,")
     print("checklist.md and model-card.md")
 
@@ -310,11 +290,7 @@ def settings_for(experiment: Experiment, config: str) -> list[str]:
 
 
 def replicate_main(arguments: argparse.Namespace) -> None:
-    """Fetch and prepare the new data, train, and write and print the comparison.
-
-    Raises:
-        UserError: the data cannot be had, or the procedure is not the recorded one.
-    """
+    """Fetch and prepare the new data, train, and write and print the comparison."""
     require_packages("report", "jinja2", "scipy")
     root, config, jobs = project().root, arguments.config, jobs_at_once(arguments.jobs)
     os.chdir(root)

@@ -54,8 +54,7 @@ class FinishedRun:
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of its weights."""
-        metrics: dict[str, float] = self.record["outputs"]["metrics"]
-        return metrics
+        return dict(self.record["outputs"]["metrics"])
 
     @property
     def weights(self) -> str:
@@ -174,6 +173,8 @@ def published(models: Path) -> str | None:
 
 # --- which runs belong together
 
+Group = list[FinishedRun]
+
 
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
     """Group runs into experiments, the one of the main run first, then by name.
@@ -182,32 +183,30 @@ def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
     packages are one experiment all the same if these made no difference: see `same_results`.
     """
     seeds = {run.seed for run in runs}
-    alike: dict[str, list[list[FinishedRun]]] = {}  # runs that may be of one experiment, so that few are compared
+    alike: dict[str, list[Group]] = {}  # runs that may be of one experiment, so that few are compared
     for run in sorted(runs, key=lambda run: (run.seed, run.id != main, len(run.id), run.id)):
         alike.setdefault(_key(run, seeds), []).append([run])
     experiments = []
     for candidates in alike.values():
         groups = _merged(candidates, lambda one, other: same_but_for_seed(one[0], other[0]))
-        groups.sort(key=lambda group: (main not in _ids(group), -len(group)))
-        for group in _merged(groups, same_results):
+        groups.sort(key=lambda members: (main not in [run.id for run in members], -len(members)))
+        for members in _merged(groups, same_results):
             chosen: dict[int, FinishedRun] = {}  # the first run of each seed counts
-            repeats = [run for run in group if chosen.setdefault(run.seed, run) is not run]
+            repeats = [run for run in members if chosen.setdefault(run.seed, run) is not run]
             experiments.append(Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats))
     name_all(experiments, main)
-    return sorted(experiments, key=lambda found: (main not in _ids(found.runs + found.repeats), found.name))
+    return sorted(experiments, key=lambda one: (main not in [run.id for run in one.runs + one.repeats], one.name))
 
 
-def _merged(
-    groups: Sequence[list[FinishedRun]], same: Callable[[list[FinishedRun], list[FinishedRun]], bool]
-) -> list[list[FinishedRun]]:
+def _merged(groups: Sequence[Group], same: Callable[[Group, Group], bool]) -> list[Group]:
     """Put each group into the first one found before that is the same."""
-    found: list[list[FinishedRun]] = []
-    for group in groups:
-        fitting = next((other for other in found if same(other, group)), None)
+    found: list[Group] = []
+    for members in groups:
+        fitting = next((other for other in found if same(other, members)), None)
         if fitting is None:
-            found.append(group)
+            found.append(members)
         else:
-            fitting += group
+            fitting += members
     return found
 
 
@@ -242,21 +241,17 @@ def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, 
     ]
 
 
-def same_results(one: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> bool:
+def same_results(one: Group, other: Group) -> bool:
     """Whether two groups are one experiment, although code or packages differ.
 
-    They have the same settings and data and at least one seed in common, and in every seed that they have in common,
-    all runs of both came to the same weights and metrics.
+    They have settings and data in common, and all runs of both have the same weights and metrics in each seed that both
+    have, of which there is at least one.
     """
     common = {run.seed for run in one} & {run.seed for run in other}
     if not common or not same_inputs(one[0], other[0], ["data"]) or differing_settings(one[0], other[0]):
         return False
     found = {(run.seed, run.weights, json_sha256(run.metrics)) for run in [*one, *other] if run.seed in common}
     return len(found) == len(common)
-
-
-def _ids(runs: Sequence[FinishedRun]) -> list[str]:
-    return [run.id for run in runs]
 
 
 # --- what experiments are called
@@ -274,7 +269,7 @@ def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
         name = re.sub(rf"[-_,]?seed={experiment.first.seed}\b", "", readable) or readable
         alike.setdefault(name, []).append(experiment)
     for name, namesakes in alike.items():
-        namesakes.sort(key=lambda namesake: (main not in _ids(namesake.runs), -len(namesake.runs), namesake.first.id))
+        namesakes.sort(key=lambda one: (main not in [run.id for run in one.runs], -len(one.runs), one.first.id))
         reference, *others = namesakes
         reference.name = name
         parts = [short_differences(reference.first, other.first) for other in others]

@@ -19,6 +19,7 @@ from .runs import Experiment
 CONFIDENCE = 0.95
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 HOUR = 3600.0  # seconds
+TIMES = ("wall_seconds", "cpu_seconds")
 NOT_COUNTED = "not counted"  # energy, where the machine does not tell
 UNFINISHED = "not finished"  # what failed or was cut off, or is being trained
 
@@ -140,15 +141,9 @@ class Cost:
     observed: Sequence[dict[str, Any]]  # by each of the runs, of its own cost
     machines: tuple[str, ...] = ()  # that trained them
 
-    @property
-    def wall(self) -> float:
-        """Hours by the clock."""
-        return self._sum("wall_seconds") / HOUR
-
-    @property
-    def cpu(self) -> float:
-        """Hours of all processor cores together."""
-        return self._sum("cpu_seconds") / HOUR
+    def total_hours(self, name: str) -> float:
+        """Sum up `wall_seconds`, by the clock, or `cpu_seconds`, of all processor cores together; in hours."""
+        return self._sum(name) / HOUR
 
     def cells(self) -> list[str]:
         """Write it as cells of a table: name, runs, hours (wall, CPU, GPU), memory of a run at most, energy."""
@@ -157,7 +152,13 @@ class Cost:
         memory = max((int(run.get("peak_memory_bytes") or 0) for run in self.observed), default=0)
         joules = self._sum("joules")
         energy = f"{joules / 1000:,.1f} kJ" if joules else NOT_COUNTED
-        return [self.name, str(len(self.observed)), *map(hours, (self.wall, self.cpu, gpu)), size(memory), energy]
+        return [
+            self.name,
+            str(len(self.observed)),
+            *map(hours, (*map(self.total_hours, TIMES), gpu)),
+            size(memory),
+            energy,
+        ]
 
     def _sum(self, name: str) -> float:
         return float(sum(run.get(name) or 0.0 for run in self.observed))

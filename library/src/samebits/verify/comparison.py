@@ -80,8 +80,7 @@ class WeightDiff:
 def weight_diff(one: Path, other: Path) -> WeightDiff | None:
     """Measure how far the weights in two safetensors files are apart; None where their names or shapes differ."""
     mine, theirs = (dict(deserialize(path.read_bytes())) for path in (one, other))
-    shapes = [{name: tensor["shape"] for name, tensor in side.items()} for side in (mine, theirs)]
-    if shapes[0] != shapes[1]:
+    if {name: part["shape"] for name, part in mine.items()} != {name: part["shape"] for name, part in theirs.items()}:
         return None
     tensors = numbers = total = ulps = 0
     largest = 0.0
@@ -144,9 +143,6 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     both = tensors and one.weights.exists() and other.weights.exists()
     distance = weight_diff(one.weights, other.weights) if both else None
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
-
-
-# --- on the terminal
 
 
 def terminal() -> Console:
@@ -231,9 +227,8 @@ def _compare(a: Path, b: Path) -> Comparison:
         why = "the inputs are the same, so the difference lies in the environment; see the table"
     else:
         why = f"neither inputs nor environment differ: make reproduce RUN={a} says whether the code repeats"
-    console.print(
-        "DIFFERENT" if comparison else "IDENTICAL", style=f"bold {'yellow' if comparison else 'green'}", end="  "
-    )
+    verdict, colour = ("DIFFERENT", "yellow") if comparison else ("IDENTICAL", "green")
+    console.print(verdict, style=f"bold {colour}", end="  ")
     console.print(why)
     print_table(console, "Inputs", inputs, ("A", "B"))
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
@@ -266,11 +261,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def find_run(path: Path) -> Path:
-    """Find the run that made some weights, by the id that the file carries.
-
-    Raises:
-        UserError: it is not on this computer, or its weights are other ones.
-    """
+    """Find the run that made some weights, by the id in the file; a UserError where it is not here, or has others."""
     run_id = weights.read_run(path)
     tensors = weights.digests(path.read_bytes())[1]
     paths = [found for place in PLACES for found in sorted(project().root.glob(f"{place}/*/{RECORD}"))]

@@ -35,6 +35,7 @@ TRAINING = (
     *("trainer.max_epochs=2", "++trainer.check_val_every_n_epoch=1"),
     *("++callbacks.best=null", "run_name=invariance"),
 )
+WORKERS = "data.module.num_workers=2"
 ALONE = "nothing changed"
 NATIVE = "native, 1 thread"
 SHARDS = "4 shards"
@@ -66,9 +67,8 @@ class Case:
 CASES = [
     Case(ALONE),
     *(Case(f"{count} workers", (f"data.module.num_workers={count}",)) for count in (1, 2, 4)),
-    Case("2 workers, not persistent", ("data.module.num_workers=2", "data.module.persistent_workers=false")),
-    Case("2 workers, prefetch 1", ("data.module.num_workers=2", "data.module.prefetch_factor=1")),
-    Case("2 workers, prefetch 4", ("data.module.num_workers=2", "data.module.prefetch_factor=4")),
+    Case("2 workers, not persistent", (WORKERS, "data.module.persistent_workers=false")),
+    *(Case(f"2 workers, prefetch {n}", (WORKERS, f"data.module.prefetch_factor={n}")) for n in (1, 4)),
     Case("validation twice an epoch", ("trainer.val_check_interval=0.5",)),
     Case("validation never", ("++trainer.check_val_every_n_epoch=1000",)),
     *(Case(override, (override,)) for override in WITHOUT_EFFECT),
@@ -76,8 +76,7 @@ CASES = [
     Case("another working directory", folder=Path("/")),
     Case("another time zone", environment={"TZ": "Asia/Kathmandu"}),
     Case("another locale", environment={"LC_ALL": "C", "LANG": "tr_TR.UTF-8"}),
-    Case("PYTHONHASHSEED=0", environment={"PYTHONHASHSEED": "0"}),
-    Case("PYTHONHASHSEED=123", environment={"PYTHONHASHSEED": "123"}),
+    *(Case(f"PYTHONHASHSEED={seed}", environment={"PYTHONHASHSEED": seed}) for seed in ("0", "123")),
     Case("umask 077", umask=0o077),
     Case("1 core", cores=1),
     Case("2 cores", cores=2),

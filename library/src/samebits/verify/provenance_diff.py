@@ -78,8 +78,7 @@ def contradictions(run: Path, record: Record) -> list[str]:
 
 def require_unedited(run: Path) -> None:
     """Refuse, with a UserError, to give as a result what was edited after the training."""
-    found = contradictions(run, records.read_finished(run))
-    if found:
+    if found := contradictions(run, records.read_finished(run)):
         name = os.path.relpath(run)
         raise UserError(f"{name} was edited after it was trained ({found[0]}): move it away, then train again.")
 
@@ -165,8 +164,6 @@ def _other_files(run: Path, record: Record) -> list[str]:
     return found
 
 
-# --- what differs here from what a run was made of
-
 # What a project consists of besides data and results; copied where Git does not know the state of the code
 CODE = (
     *("src", "tests", "configs", "requirements", "vendor", "notebooks", "references"),
@@ -189,8 +186,7 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the data by hash: what the run read, and the raw files that it was made of where they are here."""
     processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
     found = differing_files(record["inputs"]["data"], data_sha256(processed))
-    origin = record["inputs"].get("origin", {}).get("files", [])
-    pinned = {file["name"]: file["sha256"] for file in origin}
+    pinned = {file["name"]: file["sha256"] for file in record["inputs"].get("origin", {}).get("files", [])}
     if raw.is_dir():  # without it, as in a clone that fetched only what training reads, there is nothing to compare
         changed = differing_files(pinned, present_sha256(raw, pinned))
         found = [*((f"raw/{name}", mine, theirs) for name, mine, theirs in changed), *found]
@@ -218,11 +214,7 @@ def contract_difference(one: dict[str, Any], other: dict[str, Any]) -> list[Diff
 
 
 def settings_differences(record: Record) -> tuple[list[Difference], list[str] | None]:
-    """Compare the settings that the run's command gives today with those of the record.
-
-    Returns:
-        The differences, and the command's overrides if there are any; else None, for config.yaml holds the settings.
-    """
+    """Compare today's settings of the run's command with the recorded; return its overrides, too, where they differ."""
     overrides = settings_of(record)
     if overrides is None:
         return [], None
@@ -236,10 +228,7 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
 
 
 def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD) -> bool:
-    """Write the recorded state of the code to a folder, `target`, which is made if missing.
-
-    Returns:
-        Whether Git had it; else it is a copy of the code here, which is the recorded one.
+    """Write the recorded state of the code to a folder; return whether Git had it, else it is a copy of the same here.
 
     Raises:
         UserError: it is not in this repository, and the code here is another one; it names the mend `instead`.
@@ -282,9 +271,8 @@ def code_diff(changed: list[Difference], make_trees: Callable[[], Sequence[Path]
             (tree / path).read_text(encoding="utf-8", errors="replace").splitlines() if (tree / path).exists() else []
             for tree in trees
         )
-        lines += difflib.unified_diff(
-            before, after, f"before/{path.as_posix()}", f"after/{path.as_posix()}", lineterm="", n=1
-        )
+        where = path.as_posix()
+        lines += difflib.unified_diff(before, after, f"before/{where}", f"after/{where}", lineterm="", n=1)
     return "\n".join(lines)
 
 

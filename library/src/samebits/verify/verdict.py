@@ -64,7 +64,7 @@ class Verdict:
         return json.dumps(redact(plain), indent=2)
 
 
-def write_verdict(run: Path, verdict: Verdict) -> Path:
+def write_verdict(run: Path, verdict: Verdict) -> None:
     """Write a verdict beside the run, under a name of its own."""
     folder = run / VERDICTS
     folder.mkdir(exist_ok=True)
@@ -73,7 +73,6 @@ def write_verdict(run: Path, verdict: Verdict) -> Path:
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1
     write_atomically(path, f"{verdict.as_json()}\n".encode())
-    return path
 
 
 COLOURS = {Kind.IDENTICAL: "bold green", Kind.TAMPERED: "bold red"}
@@ -87,10 +86,8 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
     so_far = " so far" if verdict.steps and verdict.kind is Kind.IDENTICAL else ""
     console.print(verdict.kind.title + so_far, style=COLOURS.get(verdict.kind, "bold yellow"), end="")
     console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""))
-    for line in _meaning(verdict):
+    for line in [*_meaning(verdict), *(f"- {cause}" for cause in verdict.causes)]:
         console.print(f"  {line}")
-    for cause in verdict.causes:
-        console.print(f"  - {cause}")
     print_table(console, "Inputs that are not the recorded ones", verdict.inputs, SIDES)
     print_diff(console, verdict.diff)
     if verdict.comparison:
@@ -107,7 +104,8 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
 
 
 def _meaning(verdict: Verdict) -> list[str]:
-    compared, trained = verdict.compared, verdict.comparison is not None
+    compared = verdict.compared
+    first = verdict.comparison.divergence if verdict.comparison else None
     if verdict.kind is Kind.IDENTICAL:
         if verdict.steps:
             what = f"the first {verdict.steps} steps, with the batch, loss, gradients and weights of each"
@@ -117,19 +115,16 @@ def _meaning(verdict: Verdict) -> list[str]:
         if verdict.inputs:
             lines.append("The code or the settings have changed since, and the change does not alter the results.")
         if verdict.environment:
-            packages = [
-                (name.partition(".")[2], *values) for name, *values in verdict.environment if name[:9] == "packages."
-            ]
-            changes = ", ".join(f"{name} {mine} → {theirs}" for name, mine, theirs in packages[:4])
+            packages = [row for row in verdict.environment if row[0].startswith("packages.")]
+            changes = ", ".join(f"{name.partition('.')[2]} {mine} → {theirs}" for name, mine, theirs in packages[:4])
             listed = f" ({changes}{', ...' if packages[4:] else ''})" if packages else ""
             lines.append(f"The environment is not quite the recorded one{listed}, and that does not alter the results.")
         return lines
     if verdict.kind is Kind.DIFFERENT_INPUTS:
-        first = verdict.comparison.divergence if verdict.comparison else None
         lines = ["What a run is made of is not the same here as in the record; see the table."]
         if first:
             lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
-        elif not trained and not verdict.causes:
+        elif verdict.comparison is None and not verdict.causes:
             lines.append("So nothing was trained: mend the data first, then compare.")
         return lines
     if verdict.kind is Kind.TAMPERED:
@@ -186,7 +181,6 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
     ]
 
 
-NOT_OF_THE_RUN = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
 HEADER = """# Reproduction
 
 Written by `make reproduce` from the verdicts beside each run. A run was trained again from its recorded inputs, in a
@@ -195,14 +189,12 @@ was compared bit for bit.
 """
 
 
-def write_reproducibility_report(root: Path) -> Path:
+def write_reproducibility_report(root: Path) -> None:
     """Write what the re-runs of all runs found, for a paper's appendix; the same verdicts give the same bytes."""
     folders = sorted({path.parents[1] for place in PLACES for path in (root / place).glob(f"*/{VERDICTS}/*.json")})
     sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
-    path = root / REPORT
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "\n".join([HEADER, *sections]).encode())
-    return path
+    (root / REPORT).parent.mkdir(exist_ok=True)
+    write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())
 
 
 def _section(folder: Path, root: Path) -> str:
@@ -216,8 +208,8 @@ def _section(folder: Path, root: Path) -> str:
         f" {environment['python']} and PyTorch {environment['packages'].get('torch', 'of unknown version')}."
         f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
     )
-    kept = [verdict for verdict in verdicts_on(folder, record) if verdict["verdict"] != NOT_OF_THE_RUN]
-    found = map(_sentence, kept)
+    here = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
+    found = [_sentence(verdict) for verdict in verdicts_on(folder, record) if verdict["verdict"] != here]
     return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
 
 
@@ -238,8 +230,5 @@ def _sentence(verdict: dict[str, Any]) -> str:
             f" {distance['numbers']:,} of {distance['total']:,} weights differ, by at most {distance['largest']:.3g}"
             f" ({distance['ulps']:,} units of the last place)."
         )
-    for name, mine, theirs in comparison.get("metrics", []):
-        text += f" {name}: {mine} and {theirs}."
-    for name, mine, theirs in (verdict["inputs"] + verdict["environment"])[:5] if first else ():
-        text += f" {name}: {mine} and {theirs}."
-    return text
+    causes = (verdict["inputs"] + verdict["environment"])[:5] if first else []
+    return text + "".join(f" {name}: {a} and {b}." for name, a, b in [*comparison.get("metrics", []), *causes])

@@ -26,7 +26,6 @@ from ..engine.errors import UserError
 from ..engine.project import Project, project
 from ..engine.record import CONFIG, PROBE, RECORD, Record
 from ..engine.run_loader import newest_run, read_config
-from ..engine.trace_reader import Row
 from ..fetch import make_available
 from . import provenance_diff
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
@@ -44,12 +43,8 @@ class RerunFailed(Exception):
 def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, python: str = sys.executable) -> Result:
     """Train in a process of its own, printing the lines that tell how far it is, and read the result.
 
-    Args:
-        overrides: arguments of `python -m <package>.train`.
-        folder: takes the run's directory; empty.
-        tree: the project's folder whose code trains; a recorded one brings its own library.
-        package: name of the project's package.
-        python: of the environment to train in.
+    The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
+    own library.
 
     Raises:
         RerunFailed: it ended with an error.
@@ -84,11 +79,7 @@ def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, pyth
 
 
 def recorded_library(tree: Path) -> list[str]:
-    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has none.
-
-    Raises:
-        UserError: the wheel is not there.
-    """
+    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has no lock."""
     lock, target = tree / "requirements/samebits.txt", tree / ".samebits"
     locked = re.search(r"vendor/samebits-\S+\.whl", lock.read_text(encoding="utf-8")) if lock.exists() else None
     if locked is None:
@@ -99,19 +90,6 @@ def recorded_library(tree: Path) -> list[str]:
         with zipfile.ZipFile(tree / locked[0]) as wheel:
             wheel.extractall(target)
     return [str(target)]
-
-
-def steps_of_probe(rows: list[Row], run: Path) -> int:
-    """Find how many steps from the first on a trace has without a gap.
-
-    Raises:
-        UserError: there is no trace.
-    """
-    steps = [row["step"] for row in rows if "batch" in row]
-    count = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
-    if not count:
-        raise UserError(f"{run} has no trace of first steps, which a probe compares: use `make reproduce RUN={run}`.")
-    return count
 
 
 @dataclass(frozen=True)
@@ -149,17 +127,19 @@ class Verification:
 
     def verdict(self) -> Verdict:
         """Find the verdict; a UserError says why nothing can be compared."""
-        found = contradictions(self.run, self.record)
-        if found:
+        if found := contradictions(self.run, self.record):
             return self._make(Kind.TAMPERED, causes=found)
         self.cfg = read_config(self.run, self.root)
         make_available(self.cfg)
-        data = provenance_diff.data_differences(self.record, self.cfg)
-        if data:
+        if data := provenance_diff.data_differences(self.record, self.cfg):
             return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
         self.original = recorded_result(self.run, self.record)
-        if self.options.probe:
-            self.upto = steps_of_probe(self.original.rows, self.run)
+        if self.options.probe:  # the steps that the trace has without a gap, from the first on
+            steps = [row["step"] for row in self.original.rows if "batch" in row]
+            self.upto = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+            if not self.upto:
+                mend = f"use `make reproduce RUN={self.run}`"
+                raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
         inputs = self._choose_code()
         try:
             return self._judge(self._train(), inputs)
@@ -183,9 +163,7 @@ class Verification:
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
             suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
             return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
-        second = self._train()
-        among_themselves = compare(first, second, self.upto)
-        if among_themselves:
+        if among_themselves := compare(first, self._train(), self.upto):
             found["comparison"] = self._with_operator(among_themselves, again=True)
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
         if self.original.rows and not comparison.divergence and not may_change_results(environment):
@@ -213,9 +191,8 @@ class Verification:
     def _suspects(self, result: Result) -> list[str]:
         source = Project(self.tree, project().name).source
         files = {name: source / name for name in result.inputs["code"]}
-        return provenance_diff.nondeterminism_lint(
-            files | {name: self.tree / name for name in result.inputs["outside"]}
-        )
+        files |= {name: self.tree / name for name in result.inputs["outside"]}
+        return provenance_diff.nondeterminism_lint(files)
 
     # --- training again
 
@@ -229,8 +206,8 @@ class Verification:
             print("Installing the recorded packages into a new environment.", flush=True)
             left_out = ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")
             kept = {name: value for name, value in os.environ.items() if name not in left_out}
-            command = ["sh", "requirements/install.sh"]
-            installed = subprocess.run(command, cwd=self.tree, env=kept | {"VENV": ".venv"})
+            install = ["sh", "requirements/install.sh"]
+            installed = subprocess.run(install, cwd=self.tree, env=kept | {"VENV": ".venv"})
             if installed.returncode:
                 raise UserError("the recorded packages cannot be installed; the lines above say why.")
             self.python = str(self.tree / ".venv/bin/python")
@@ -239,8 +216,7 @@ class Verification:
     def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
         self.reruns += 1
         upto = upto or self.upto
-        label = f"re-run {self.reruns}"
-        print(f"{label}: training {'the first steps ' if upto else ''}again", end="", flush=True)
+        print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
         if self.overrides is not None and tree is None:
             overrides, cfg = [*self.overrides, f"paths.root={quote(str(self.root))}"], compose(self.overrides)
@@ -296,23 +272,16 @@ class Verification:
         outputs = self.record["outputs"]
         rows = outputs["trace"]["rows"] if outputs["trace"] and kind is not Kind.TAMPERED else 0
         compared = {"rows": rows, "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
-        command = records.command(self.record)
-        portable = self.record["inputs"]["config"]["determinism"]["portable"]
-        about = {"compared": compared, "command": command, "portable": portable, **found}
-        return Verdict(kind, self.record["run"], self.upto, **about)
+        determinism = self.record["inputs"]["config"]["determinism"]
+        about = {"compared": compared, "command": records.command(self.record), "portable": determinism["portable"]}
+        return Verdict(kind, self.record["run"], self.upto, **{**about, **found})
 
 
 def verify(run: Path, options: Options, keep: bool = True, root: Path | None = None) -> Verdict:
-    """Check a run, train it again, and find the verdict; one that went through the whole run is kept beside it.
+    """Check a run, train it again on the data of `root`, and find the verdict.
 
-    Args:
-        run: its directory, or a published copy.
-        options: how.
-        keep: whether to write the verdict down.
-        root: of the project whose data is read.
-
-    Raises:
-        UserError: nothing could be compared.
+    One that went through the whole run is written beside it, if it is to be kept. A UserError says why nothing could be
+    compared.
     """
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
