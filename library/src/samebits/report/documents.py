@@ -111,7 +111,7 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
     filters: dict[str, Callable[..., str]] = {
         "source": lambda figure: f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}",
         "plain": lambda text: re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text),  # which Markdown shows as it is
-        "arguments": lambda settings: ", ".join(f"{key} {settings[key]}" for key in settings if key[0] != "_"),
+        "arguments": lambda settings: ", ".join(f"{k} {v}" for k, v in settings.items() if not k.startswith("_")),
         "latex": escape,
         "hours": hours,
         "size": size,

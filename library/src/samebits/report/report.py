@@ -193,9 +193,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    comparable = [
-        one for one in experiments if one is not baseline and same_inputs(one.first, baseline.first, ["data"])
-    ]
+    others = [other for other in experiments if other is not baseline]
+    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)

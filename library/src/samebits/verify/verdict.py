@@ -168,7 +168,7 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
             "say in the paper how far the results are apart, as reports/reproduction.md does.",
         ]
-    if any(name.startswith("data ") for name, *_ in verdict.inputs):
+    if any(row[0].startswith("data ") for row in verdict.inputs):
         return [
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
