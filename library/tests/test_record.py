@@ -211,7 +211,7 @@ def test_a_published_record_of_the_same_result_stays(settings: Compose, trained:
 
 
 def test_show_says_what_made_a_run(trained: Path) -> None:
-    show = module("samebits.verify.show")
+    show = module("samebits.verify.comparison")
     text = dict(show.describe(trained, record.read_record(trained)))
     assert text["run"] == trained.name and "2 steps" in text["trained"] and text["licence"] == "CC BY 4.0"
     with pytest.raises(UserError, match=f"made by the run {trained.name}, whose record is not in models/"):

@@ -163,6 +163,6 @@ def test_what_only_looks_at_runs_loads_no_pytorch() -> None:
         return "True" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
     engine = ("distributed", "determinism", "inputs", "record", "resource_usage", "run_loader", "trace_reader")
-    outer = ("samebits.run", "samebits.report.runs", "samebits.sweep.plan", "samebits.verify.integrity")
+    outer = ("samebits.run", "samebits.report.runs", "samebits.sweep.plan", "samebits.verify.provenance_diff")
     assert not loads_pytorch(*(f"samebits.engine.{name}" for name in engine), *outer)
     assert loads_pytorch("samebits.engine.randomness")  # the control

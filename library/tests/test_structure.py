@@ -41,7 +41,7 @@ def test_the_checks_can_fail(copy: Path) -> None:
     assert not circle(graph(copy)) and not upward(graph(copy)) and not foreign(copy)
     add("engine/hashing.py", "from .inputs import collect")
     assert circle(graph(copy))
-    add("engine/files.py", "from ..verify import integrity")
+    add("engine/files.py", "from ..verify import verdict")
     add("share.py", "from .cli import main")
     assert any(each.startswith("engine.files imports verify") for each in upward(graph(copy)))
     assert any(each.startswith("share imports cli") for each in upward(graph(copy)))
@@ -60,7 +60,7 @@ def test_a_training_loads_the_engine_alone(settings: Compose, workspace: Path) -
     assert done.returncode == 0, done.stderr
     loaded = [line for line in done.stdout.splitlines() if line.startswith("samebits")]
     assert "samebits.engine.trainer" in loaded and not_of_a_training(loaded) == []
-    assert not_of_a_training([*loaded, "samebits.verify.integrity"]) == ["samebits.verify.integrity"]
+    assert not_of_a_training([*loaded, "samebits.verify.provenance_diff"]) == ["samebits.verify.provenance_diff"]
 
 
 def test_the_public_interface_is_small_documented_and_complete() -> None:

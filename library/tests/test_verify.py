@@ -22,12 +22,9 @@ from safetensors.torch import load_file, save_file
 from .conftest import Compose
 from .project import LIBRARY, NAME, ROOT, UserError, command, module
 
-integrity, records, reruns = (
-    module("samebits.verify.integrity"),
-    module("samebits.engine.record"),
-    module("samebits.verify.rerun"),
-)
-verdict = module("samebits.verify.verdict")
+records, provenance_diff = module("samebits.engine.record"), module("samebits.verify.provenance_diff")
+comparison, verdict = module("samebits.verify.comparison"), module("samebits.verify.verdict")
+reruns = module("samebits.verify.verification")
 
 
 @pytest.fixture
@@ -86,10 +83,10 @@ EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_contradicts_the_record(run: Path, edit: str) -> None:
-    assert integrity.contradictions(run, records.read_finished(run)) == []
+    assert provenance_diff.contradictions(run, records.read_finished(run)) == []
     spoil, words = EDITS[edit]
     spoil(run)
-    found = integrity.contradictions(run, records.read_finished(run))
+    found = provenance_diff.contradictions(run, records.read_finished(run))
     assert words in found[0], found
 
 
@@ -105,9 +102,11 @@ def test_an_edited_run_is_no_result(settings: Compose, trained: Path) -> None:
 def test_a_renamed_run_is_noticed_and_a_published_copy_is_not(run: Path) -> None:
     other = f"{run.name.rpartition('-')[0]}-01234567"
     renamed = run.rename(run.with_name(other))
-    assert f"the directory is called {other}" in integrity.contradictions(renamed, records.read_record(renamed))[0]
+    assert (
+        f"the directory is called {other}" in provenance_diff.contradictions(renamed, records.read_record(renamed))[0]
+    )
     published = renamed.rename(renamed.with_name("best"))
-    assert integrity.contradictions(published, records.read_record(published)) == []
+    assert provenance_diff.contradictions(published, records.read_record(published)) == []
 
 
 def test_a_run_is_verified_in_a_process_of_its_own(run: Path, workspace: Path) -> None:
@@ -116,8 +115,8 @@ def test_a_run_is_verified_in_a_process_of_its_own(run: Path, workspace: Path) -
     assert found.kind is verdict.Kind.IDENTICAL and found.status == 0
     (path,) = (run / "verdicts").iterdir()
     assert json.loads(path.read_text())["verdict"] == "IDENTICAL"
-    assert len(verdict.verdicts_on(run, records.read_record(run))) == 1
-    assert verdict.verdicts_on(run, {"sha256": "of another record in its place"}) == []
+    assert len(comparison.verdicts_on(run, records.read_record(run))) == 1
+    assert comparison.verdicts_on(run, {"sha256": "of another record in its place"}) == []
     labels = workspace / "data/processed/val_labels.npy"
     content = labels.read_bytes()
     labels.write_bytes(content[:-8] + bytes(8))
@@ -130,7 +129,7 @@ def test_distances_count_numbers_and_units_of_the_last_place(tmp_path: Path) -> 
     def distance(one: torch.Tensor, other: torch.Tensor) -> tuple[int, float, int]:
         save_file({"a": one, "b": torch.zeros(3)}, tmp_path / "one")
         save_file({"a": other, "b": torch.zeros(3)}, tmp_path / "other")
-        found = reruns.weight_diff(tmp_path / "one", tmp_path / "other")
+        found = comparison.weight_diff(tmp_path / "one", tmp_path / "other")
         assert found.total == len(one) + 3
         return found.numbers, found.largest, found.ulps
 
@@ -152,7 +151,7 @@ def test_suspects_are_found_by_line(tmp_path: Path) -> None:
     (folder / "net.py").write_text(code + "z = np.random.default_rng()\n")
     calls = ["time.time", "datetime.now", "np.random.default_rng"]
     lines = [f"models/net.py:{line} calls {call}()" for line, call in zip((3, 4, 6), calls, strict=True)]
-    lint = module("samebits.verify.provenance_diff").nondeterminism_lint
+    lint = provenance_diff.nondeterminism_lint
     assert lint({"models/net.py": folder / "net.py"}) == lines
 
 
@@ -288,11 +287,13 @@ def test_another_library_is_named(tmp_path: Path, workspace: Path) -> None:
 def test_files_of_a_library_that_nobody_released_are_patched_ones(trained: Path) -> None:
     record = records.read_record(trained)
     record["inputs"]["library"] = {"engine/randomness.py": "0" * 64}  # as from an editable installation
-    assert reruns.recorded_result(trained, record).environment["patched"]["samebits/engine/randomness.py"] == "0" * 64
+    assert (
+        comparison.recorded_result(trained, record).environment["patched"]["samebits/engine/randomness.py"] == "0" * 64
+    )
 
 
 def test_an_error_that_nobody_foresaw_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left, verdict.nothing_compared():
+    with pytest.raises(SystemExit) as left, comparison.nothing_compared():
         raise ZeroDivisionError
     assert left.value.code == 2 and "ZeroDivisionError" in capsys.readouterr().err
 

@@ -170,7 +170,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
         return run.metrics if run.finished else {}
     with run.lock():
         if run.finished:
-            from .verify.integrity import require_unedited  # here, because a new training needs none of it
+            from .verify.provenance_diff import require_unedited  # here, because a new training needs none of it
 
             require_unedited(run.directory)
             print("These inputs have been trained already; force=true trains once more, beside it.")

@@ -27,7 +27,7 @@ from .engine.hashing import redact
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run
-from .verify.integrity import contradictions
+from .verify.provenance_diff import contradictions
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names

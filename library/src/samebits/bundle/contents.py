@@ -24,7 +24,7 @@ from ..engine.project import Project, project
 from ..engine.record import PUBLISHED, WEIGHTS, Record
 from ..engine.run_loader import read_config
 from ..verify import provenance_diff
-from ..verify.integrity import require_unedited
+from ..verify.provenance_diff import require_unedited
 
 VERDICTS, LOCK, DVC = "verdicts/*.json", "dvc.lock", ".dvc/config"
 # Private, or of this computer alone, whether Git knows of it or not

@@ -12,14 +12,14 @@ from ..engine.errors import UserError
 # verb: (module, prefix of its functions, what it does)
 VERBS = {
     "reproduce": ("verify.verification", "", "train a run again, compare every step, and give a verdict"),
-    "compare": ("verify.show", "compare_", "say why two runs differ"),
-    "show": ("verify.show", "", "say what made a run, or some weights"),
+    "compare": ("verify.comparison", "", "say why two runs differ"),
+    "show": ("verify.comparison", "show_", "say what made a run, or some weights"),
     "invariance": ("verify.invariance", "", "train with what must not matter changed, and compare the weights"),
     "sweep": ("sweep.sweep", "", "train every combination of settings, here or on a cluster"),
     "status": ("sweep.run_status", "", "say where the runs of the sweeps are"),
     "search": ("search.search", "", "search for good settings, as configs/search/ says"),
     "report": ("report.report", "", "write the report on all runs"),
-    "replicate": ("report.replication", "", "train the main run's experiment on other data"),
+    "replicate": ("report.report", "replicate_", "train the main run's experiment on other data"),
     "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),

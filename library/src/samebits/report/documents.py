@@ -8,23 +8,21 @@ from __future__ import annotations
 import base64
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlparse
 
 import yaml
 
 from ..engine.errors import UserError
 from ..engine.files import write_atomically
+from ..engine.hashing import json_sha256
 from ..engine.project import project as this_project
-from ..verify.provenance_diff import flat
+from .figures import Figure
 from .runs import Experiment, FinishedRun
-from .tables import UNFINISHED, Cost, cost_table, estimates, hours, machines, size
-
-if TYPE_CHECKING:
-    from .figures import Figure
+from .tables import escape, estimates, hours, size
 
 TEMPLATES = Path(__file__).parent
 CITATION, PROJECT = "CITATION.cff", "pyproject.toml"
@@ -44,31 +42,18 @@ class Author:
 
 @dataclass(frozen=True)
 class Project:
-    """What the project says of itself.
+    """What the project says of itself."""
 
-    Attributes:
-        slug: its name as a package.
-        title: for people.
-        description: one line.
-        licence: an SPDX identifier, or None.
-        authors: at least one.
-        address: of the repository, or None.
-    """
-
-    slug: str
-    title: str
-    description: str
-    licence: str | None
-    authors: list[Author]
-    address: str | None
+    slug: str  # its name as a package
+    title: str  # for people
+    description: str  # one line
+    licence: str | None  # an SPDX identifier
+    authors: list[Author]  # at least one
+    address: str | None  # of the repository
 
 
 def read_project(root: Path) -> Project:
-    """Read the two files.
-
-    Raises:
-        UserError: one is damaged, or names no author.
-    """
+    """Read the two files; a UserError where one is damaged, or names no author."""
     try:
         project = tomllib.loads((root / PROJECT).read_text(encoding="utf-8"))["project"]
         slug = str(project["name"])
@@ -77,7 +62,7 @@ def read_project(root: Path) -> Project:
     path = root / CITATION
     try:
         cited = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
-        listed = [_author(each) for each in cited.get("authors") or project.get("authors") or []]
+        listed = [_author(entry) for entry in cited.get("authors") or project.get("authors") or []]
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{CITATION} cannot be read ({reason}): mend it, then run this again.") from error
@@ -113,13 +98,7 @@ def _author(entry: dict[str, Any]) -> Author:
 
 
 def write_document(path: Path, template: Path, **parts: Any) -> None:
-    """Write a document.
-
-    Args:
-        path: of the file.
-        template: of Jinja; in HTML, what it is given is escaped.
-        parts: what it asks for.
-    """
+    """Write a file from a template of Jinja and the parts that it asks for; in HTML, these are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -129,42 +108,37 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"source": _source, "plain": _plain, "arguments": _arguments, "hours": hours, "size": size}
+    filters: dict[str, Callable[..., str]] = {
+        "source": lambda figure: f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}",
+        "plain": lambda text: re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text),  # which Markdown shows as it is
+        "arguments": lambda settings: ", ".join(f"{k} {v}" for k, v in settings.items() if not k.startswith("_")),
+        "latex": escape,
+        "hours": hours,
+        "size": size,
+    }
+    environment.filters |= filters
     text = environment.get_template(template.name).render(estimates=estimates, **parts)
     write_atomically(path, f"{text.rstrip()}\n".encode())
 
 
-def write_page(
-    path: Path, project: Project, figures: Sequence[Figure | None], template: Path | None = None, **parts: Any
-) -> None:
-    """Write a page in HTML, readable on a phone and in print, without a script.
-
-    Args:
-        path: of the file.
-        project: for the heading.
-        figures: all there are; they become part of the page.
-        template: that of the report, by default.
-        parts: what else it asks for.
-    """
-    named = {each.name: each for each in figures if each}
-    write_document(path, template or TEMPLATES / "page.html", project=project, figures=named, **parts)
+def write_page(path: Path, project: Project, figures: Sequence[Figure | None], template: Path, **parts: Any) -> None:
+    """Write a page in HTML, with the figures in it: readable on a phone and in print, without a script."""
+    named = {figure.name: figure for figure in figures if figure}
+    write_document(path, template, project=project, figures=named, **parts)
 
 
 def write_model_card(
     path: Path, project: Project, experiment: Experiment, run: FinishedRun, metrics: Sequence[str], root: Path
 ) -> None:
-    """Write the model card of a run, after Mitchell et al. (2019), "Model Cards for Model Reporting".
+    """Write the card of a run's model, after Mitchell et al. (2019), "Model Cards for Model Reporting".
 
-    Args:
-        path: of the file.
-        project: what it says of itself.
-        experiment: the run with its other seeds.
-        run: whose model the card is of.
-        metrics: to be shown.
-        root: the project's folder, whose data card has a section on limits.
+    The experiment gives the means of the metrics; `root`, the project's folder, the data card's section on limits.
     """
     inputs, code = run.record["inputs"], this_project()
     config, origin = inputs["config"], inputs.get("origin") or {}
+    card = root / str(origin.get("card"))
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    limits = re.search(r"^## Known limits\n+(.*?)(?=\n## |\Z)", text, re.M | re.S)
     write_document(
         path,
         TEMPLATES / "model-card.md",
@@ -176,76 +150,42 @@ def write_model_card(
         network=(config.get("model") or {}).get("network") or {},
         split=(config.get("data") or {}).get("split"),
         predict=f"{code.name}.predict" if (code.package / "predict.py").exists() else None,
-        limits=_limits(root / str(origin.get("card"))),
+        limits=limits[1].strip() if limits else None,
         metrics=[name for name in metrics if name in run.metrics],
         several=len(experiment.runs) > 1,
         means=estimates(experiment, metrics),
-        settings=[(key, value) for key, value in flat(config).items() if key.split(".")[0] in SETTINGS],
+        settings=[(key, value) for key, value in run.settings.items() if key.split(".")[0] in SETTINGS],
     )
 
 
-def write_checklist(
-    path: Path,
-    project: Project,
-    experiments: Sequence[Experiment],
-    metrics: Sequence[str],
-    costs: Sequence[Cost],
-    root: Path,
-) -> None:
-    """Write the evidence for a paper's checklist: of all experiments of the report, and `tables.costs` of them."""
-    runs = [run for each in experiments for run in each.runs]
-    verdicts = [each for run in runs for each in run.verdicts]
+def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], **parts: Any) -> None:
+    """Write the evidence for a paper's checklist: of all experiments of the report, and the parts that it shares."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    verdicts = [verdict for run in runs for verdict in run.verdicts]
+    remotes = {str(run.record["source"]["remote"]) for run in runs if run.record["source"].get("remote")}
     write_document(
         path,
         TEMPLATES / "checklist.md",
-        project=project,
         experiments=experiments,
-        metrics=metrics,
         runs=runs,
         verdicts=verdicts,
         rerun=sum(bool(run.verdicts) for run in runs),
-        signed=sorted({str(each["by"]) for each in verdicts if each.get("by")}),
-        remotes=sorted({str(run.record["source"]["remote"]) for run in runs if run.record["source"].get("remote")}),
+        signed=sorted({str(verdict["by"]) for verdict in verdicts if verdict.get("by")}),
+        remotes=sorted(remotes),
         changed=[run.id for run in runs if run.record["source"].get("changed")],
         origins=data_sets(experiments),
-        alone=[each.name for each in experiments if len(each.runs) < 2],
-        cost_table=cost_table(costs),
-        machines=machines(costs),
-        unfinished=any(each.name == UNFINISHED for each in costs),
+        alone=[experiment.name for experiment in experiments if len(experiment.runs) < 2],
         data_card=(root / "data/README.md").exists(),
+        **parts,
     )
 
 
 def data_sets(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     """List the data sets behind the experiments, each once: what its card says, its files, and `of`, their names."""
-    found: list[dict[str, Any]] = []
-    for each in experiments:
-        origin = each.first.record["inputs"].get("origin") or {}
+    found: dict[str, dict[str, Any]] = {}
+    for experiment in experiments:
+        origin = experiment.first.record["inputs"].get("origin") or {}
         shown = {key: origin.get(key) for key in ("title", "licence", "address", "card", "files")}
-        known = next((other for other in found if {**shown, "of": other["of"]} == other), None)
-        if known:
-            known["of"].append(each.name)
-        elif shown["files"]:
-            found.append({**shown, "of": [each.name]})
-    return found
-
-
-def _limits(card: Path) -> str | None:
-    """Read the data card's section on limits; None where there is none."""
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    match = re.search(r"^## Known limits\n+(.*?)(?=\n## |\Z)", text, re.M | re.S)
-    return match[1].strip() if match else None
-
-
-def _source(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
-
-
-def _plain(text: str) -> str:
-    """Write a text so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
-
-
-def _arguments(settings: dict[str, Any]) -> str:
-    """Write the settings of an object, without what Hydra reads."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items() if not key.startswith("_"))
+        if shown["files"]:
+            found.setdefault(json_sha256(shown), {**shown, "of": []})["of"].append(experiment.name)
+    return list(found.values())

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from omegaconf import DictConfig
+
+from ..engine.errors import UserError
 from ..engine.files import write_atomically
 from ..engine.hashing import file_sha256
-from .tables import HOUR, NOT_COUNTED, Cost, Estimate, compare, estimate, hours
+from .runs import Experiment, FinishedRun
+from .tables import HOUR, NOT_COUNTED, TIMES, Cost, Estimate, compare, estimate, hours
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from .runs import Experiment, FinishedRun
-
+MOST_CLASSES = 25  # that are written out
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito (2008)
 UNITS = ((1.0, "hours"), (1 / 60, "minutes"), (1 / HOUR, "seconds"))
@@ -43,29 +44,17 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure on disk.
+    """A figure on disk."""
 
-    Attributes:
-        name: of its files, without the ending.
-        title: for the page.
-        text: what it shows, for those who do not see it.
-        svg: the drawing.
-    """
-
-    name: str
-    title: str
-    text: str
+    name: str  # of its files, without the ending
+    title: str  # for the page
+    text: str  # what it shows, for those who do not see it
     svg: bytes
 
 
 @contextmanager
 def canvas(height: float, **subplots: Any) -> Iterator[tuple[Any, Any]]:
-    """Make a matplotlib figure in the report's style and give it and its axes.
-
-    Args:
-        height: inches.
-        subplots: arguments of `matplotlib.pyplot.subplots`.
-    """
+    """Make a matplotlib figure of this height (inches) in the report's style, by `pyplot.subplots`, and its axes."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -82,35 +71,19 @@ def canvas(height: float, **subplots: Any) -> Iterator[tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class Panel:
-    """What a panel is given: a function that draws one figure of the report, named in configs/report.yaml.
+    """What a panel is given: a function that draws one figure of the report, named in configs/report.yaml."""
 
-    Attributes:
-        experiment: the main one, with all of its seeds.
-        run: the main run.
-        settings: as configs/report.yaml says.
-        data: the folder of the prepared data.
-        folder: where figures are written.
-        notes: sentences for the page's remarks; a panel that draws nothing says here why.
-    """
-
-    experiment: Experiment
-    run: FinishedRun
-    settings: DictConfig
-    data: Path
-    folder: Path
-    notes: list[str]
+    experiment: Experiment  # the main one, with all of its seeds
+    run: FinishedRun  # the main run
+    settings: DictConfig  # as configs/report.yaml says
+    data: Path  # the folder of the prepared data
+    folder: Path  # where figures are written
+    notes: list[str]  # sentences for the page's remarks; a panel that draws nothing says here why
 
     canvas = staticmethod(canvas)
 
     def save(self, figure: Any, name: str, title: str, text: str) -> Figure:
-        """Write a figure as SVG and PNG.
-
-        Args:
-            figure: of `canvas`.
-            name: of its files.
-            title: for the page.
-            text: what it shows, for those who do not see it.
-        """
+        """Write a figure of `canvas`: the name of its files, its title, and what it shows, for who does not see it."""
         return save(figure, self.folder, name, title, text)
 
     def data_file(self, name: str) -> Path | None:
@@ -141,7 +114,7 @@ def svg(figure: Any) -> bytes:
 
 def remove_others(folder: Path, figures: Sequence[Figure | None]) -> None:
     """Remove the figures of an earlier report that are not among these."""
-    names = {each.name for each in figures if each}
+    names = {figure.name for figure in figures if figure}
     for path in [*folder.glob("*.svg"), *folder.glob("*.png")]:
         if path.stem not in names:
             path.unlink()
@@ -149,8 +122,8 @@ def remove_others(folder: Path, figures: Sequence[Figure | None]) -> None:
 
 def seeds(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figure:
     """Draw every seed as a point, with mean and interval, a row for each experiment."""
-    found = [(each.name, list(each.values(metric).values())) for each in experiments if each.values(metric)]
-    rows = [(name, values, estimate(values)) for name, values in found]
+    found = [(experiment.name, list(experiment.values(metric).values())) for experiment in experiments]
+    rows = [(name, values, estimate(values)) for name, values in found if values]
     text = "; ".join(f"{name}: {mean} over {mean.count} seeds" for name, _, mean in rows)
     with canvas(1.0 + 0.62 * len(rows)) as (figure, axis):
         _draw_rows(axis, rows)
@@ -160,12 +133,12 @@ def seeds(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figur
 
 def differences(baseline: Experiment, others: Sequence[Experiment], metric: str, folder: Path) -> Figure | None:
     """Draw how much each experiment differs from the baseline, seed by seed; None where no seed is in both."""
-    found = [each for each in (compare(baseline, other, metric) for other in others) if each]
+    found = [comparison for other in others if (comparison := compare(baseline, other, metric))]
     if not found:
         return None
-    text = "; ".join(f"{each.name}: {each.mean}" for each in found)
+    text = "; ".join(f"{comparison.name}: {comparison.mean}" for comparison in found)
     with canvas(1.0 + 0.62 * len(found)) as (figure, axis):
-        _draw_rows(axis, [(each.name, list(each.differences.values()), each.mean) for each in found])
+        _draw_rows(axis, [(shown.name, list(shown.differences.values()), shown.mean) for shown in found])
         axis.axvline(0, color="black", linewidth=1)
         axis.set_xlabel(f"{metric}: difference from {short(baseline.name)}")
         return save(figure, folder, "differences", f"Differences from {baseline.name}, paired by seed", text)
@@ -173,18 +146,17 @@ def differences(baseline: Experiment, others: Sequence[Experiment], metric: str,
 
 def curves(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figure | None:
     """Draw a metric over the steps of training: the mean of the seeds, and a band from the lowest to the highest."""
-    found = [(each.name, _values_at_steps(each, metric)) for each in experiments[: len(COLOURS)]]
+    found = [(experiment.name, _values_at_steps(experiment, metric)) for experiment in experiments[: len(COLOURS)]]
     drawn = [(name, values) for name, values in found if values]
     if not drawn:
         return None
-    every = [value for _, values in drawn for of_step in values.values() for value in of_step]
     with canvas(3.0) as (figure, axis):
         for number, (name, values) in enumerate(drawn):
             steps, of_steps, colour = list(values), list(values.values()), COLOURS[number]
             axis.fill_between(steps, [*map(min, of_steps)], [*map(max, of_steps)], color=colour, alpha=0.2, linewidth=0)
-            mean = [math.fsum(each) / len(each) for each in of_steps]
+            mean = [math.fsum(of_step) / len(of_step) for of_step in of_steps]
             axis.plot(steps, mean, color=colour, linestyle=LINES[number % len(LINES)], label=short(name))
-        scale(axis, every)
+        scale(axis, [value for _, values in drawn for of_step in values.values() for value in of_step])
         axis.set(xlabel="step", ylabel=metric)
         if len(drawn) > 1:
             axis.legend(fontsize=8, loc="best")
@@ -195,22 +167,58 @@ def curves(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figu
 def _values_at_steps(experiment: Experiment, metric: str) -> dict[int, list[float]]:
     """Collect a metric's values at each step that all seeds with a history have reached."""
     found = [run.curves[metric] for run in experiment.runs if metric in run.curves]
-    common = set.intersection(*(set(each) for each in found)) if found else set()
-    return {step: [each[step] for each in found] for step in sorted(common)}
+    common = set.intersection(*map(set, found)) if found else set()
+    return {step: [curve[step] for curve in found] for step in sorted(common)}
+
+
+def confusion(panel: Panel) -> Figure | None:
+    """Draw how often each true label was given each predicted one, over all seeds: a panel for classification.
+
+    It reads the predictions.csv that `samebits.Predictions` writes; None without it.
+    """
+    experiment, classes = panel.experiment, panel.settings.classes
+    rows = [row for run in experiment.runs for row in run.predictions]
+    if not rows:
+        return None
+    pairs = [(int(row["label"]), int(row["predicted"])) for row in rows]
+    count = max(max(pair) for pair in pairs) + 1
+    if classes is not None and len(classes) < count:
+        raise UserError(
+            f"configs/report.yaml: classes has {len(classes)} names, but there are {count} labels: name all."
+        )
+    counts = np.zeros((count, count), dtype=int)
+    np.add.at(counts, tuple(np.array(pairs).T), 1)
+    names = [str(name) for name in classes or range(count)]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with canvas(WIDTH * 0.95) as (figure, axis):
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axis.grid(False)
+        axis.set(xlabel="predicted", ylabel="true")
+        if count <= MOST_CLASSES:
+            turned = 90 if max(map(len, names)) > 3 else 0
+            axis.set_xticks(range(count), names, rotation=turned)
+            axis.set_yticks(range(count), names)
+            for row, column in np.argwhere(counts):
+                colour = "white" if share[row, column] > 0.5 else "black"
+                axis.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
+        right = int(np.trace(counts))
+        seeds = f"{len(experiment.runs)} seeds" if len(experiment.runs) > 1 else "one seed"
+        text = f"{right:,} of {counts.sum():,} test images right ({seeds}); the darker, the larger the label's share"
+        return panel.save(figure, "confusion", f"Which labels are confused: {experiment.name}", text)
 
 
 def draw_costs(found: Sequence[Cost], folder: Path) -> None:
     """Draw compute.svg: a bar of hours for each, with the numbers beside it."""
-    longest = max(max(each.wall, each.cpu) for each in found)
+    longest = max(cost.total_hours(name) for cost in found for name in TIMES)
     unit, name = next(((unit, name) for unit, name in UNITS if longest >= unit), UNITS[-1])
     with canvas(0.5 + 0.62 * len(found)) as (figure, axis):
-        for number, each in enumerate(found):
-            bars = ((0.18, each.cpu, COLOURS[4], "CPU"), (0.36, each.wall, COLOURS[0], "wall"))
-            for down, value, colour, label in bars:
+        for number, cost in enumerate(found):
+            bars = ((0.18, "cpu_seconds", COLOURS[4], "CPU"), (0.36, "wall_seconds", COLOURS[0], "wall"))
+            for down, time, colour, label in bars:
                 once = label if number == 0 else None
-                axis.barh(number + down, value / unit, height=0.16, color=colour, label=once)
-            axis.annotate(short(each.name), (0, number - 0.32), xycoords=("axes fraction", "data"), va="center")
-            _, runs, wall, cpu, gpu, memory, energy = each.cells()
+                axis.barh(number + down, cost.total_hours(time) / unit, height=0.16, color=colour, label=once)
+            axis.annotate(short(cost.name), (0, number - 0.32), xycoords=("axes fraction", "data"), va="center")
+            _, runs, wall, cpu, gpu, memory, energy = cost.cells()
             text = f"{runs} {'run' if runs == '1' else 'runs'}, {wall} by the clock, {cpu} CPU, {memory}"
             text += f", {gpu} GPU" if gpu != hours(0) else ""
             text += f", {energy}" if energy != NOT_COUNTED else ""

@@ -1,8 +1,9 @@
-"""Write the report on all runs: `samebits report`, or `make report`.
+"""The report on all runs, `samebits report`, and the same procedure on new data, `samebits replicate CONFIG`.
 
-It reads what runs have left, and refuses a run whose files are not those that its record names. report.html, the
+A report reads what runs have left, and refuses a run whose files are not those that its record names. report.html, the
 figures and the tables are the same bytes for the same results; compute.md, the checklist and the model card tell of the
-machines, too.
+machines, too. A replication trains the main run's experiment again, seed by seed, on the data that
+configs/data/<config>.yaml describes, and puts the results side by side in reports/replication-<config>.md.
 """
 
 from __future__ import annotations
@@ -12,26 +13,32 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
+from ..engine.inputs import data_settings, data_sha256, require_prepared
 from ..engine.project import project
-from .documents import data_sets, read_project, write_checklist, write_model_card, write_page
-from .runs import SAME, Experiment, FinishedRun, group, published, read_runs, read_table, same_inputs
-from .tables import compare, costs, estimates, write_costs, write_csv, write_latex
-
-if TYPE_CHECKING:
-    from .figures import Figure, Panel
+from ..engine.record import settings_of
+from ..fetch import make_available
+from ..sweep.plan import compose_run, seeds
+from ..sweep.sweep import jobs_at_once, sweep
+from ..verify import provenance_diff
+from . import figures
+from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
+from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
+from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -46,14 +53,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def read_settings(path: Path, words: Sequence[str]) -> DictConfig:
-    """Read the file, with changes from the command line.
-
-    Raises:
-        UserError: a setting is unknown, missing or of the wrong kind, or the file is damaged.
-    """
+def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
+    """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
-        settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(words)))
+        settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
         values: Any = OmegaConf.to_container(settings, resolve=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError) as error:
@@ -70,45 +73,30 @@ def read_settings(path: Path, words: Sequence[str]) -> DictConfig:
 
 
 def check_metrics(settings: DictConfig, experiments: Sequence[Experiment]) -> None:
-    """Refuse metrics that no run has.
-
-    Raises:
-        UserError: names it, and those that there are.
-    """
+    """Refuse metrics that no run has; the UserError lists those that there are."""
     metric, first = settings.metric, experiments[0].first
     if metric not in first.metrics:
         names = ", ".join(first.metrics)
         raise UserError(f"{NAME}: metric is {metric!r}, which {first.id} does not have: choose from {names}.")
-    runs = [run for each in experiments for run in each.runs]
-    known = {"metrics": {name for run in runs for name in run.metrics}}
-    known["curves"] = {name for run in runs for name in run.curves} or set(settings.curves)  # no history is here
-    for key, there in known.items():
+    runs = [run for experiment in experiments for run in experiment.runs]
+    curves = {name for run in runs for name in run.curves} or set(settings.curves)  # no history is here
+    for key, there in {"metrics": {name for run in runs for name in run.metrics}, "curves": curves}.items():
         if strange := [name for name in settings[key] if name not in there]:
             choice = ", ".join(sorted(there))
             raise UserError(f"{NAME}: {key} has {strange[0]!r}, which no run has: choose from {choice}.")
 
 
 def find_baseline(experiments: Sequence[Experiment], name: str | None) -> Experiment:
-    """Find the experiment that others are compared with: the named one, or the main run's.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    found = [each for each in experiments if name is None or each.name == name]
+    """Find the experiment that others are compared with: the named one, else a UserError, or the main run's."""
+    found = [experiment for experiment in experiments if name is None or experiment.name == name]
     if not found:
-        names = ", ".join(repr(each.name) for each in experiments)
+        names = ", ".join(repr(experiment.name) for experiment in experiments)
         raise UserError(f"{NAME}: baseline is {name!r}, but the experiments are {names}: choose one of them.")
     return found[0]
 
 
-def find_panel(name: str) -> Callable[[Panel], Figure | None]:
-    """Find the function that draws a panel, by its full name.
-
-    Raises:
-        UserError: there is none.
-    """
-    from hydra.utils import get_method
-
+def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
+    """Find the function that draws a panel, by its full name; a UserError where there is none."""
     try:
         return get_method(name)
     except (ImportError, ValueError) as error:
@@ -120,12 +108,8 @@ def find_panel(name: str) -> Callable[[Panel], Figure | None]:
 
 def runs_of_searches(reports: Path) -> dict[str, str]:
     """Read from the tables of all searches which runs were trials: the run's id, and the name of the search's files."""
-    found: dict[str, str] = {}
-    for path in sorted(reports.glob("search*.csv")):
-        for row in read_table(path):
-            if row.get("run"):
-                found.setdefault(row["run"], path.stem)
-    return found
+    paths = sorted(reports.glob("search*.csv"), reverse=True)  # a run of several searches is a trial of the first
+    return {row["run"]: path.stem for path in paths for row in read_table(path) if row.get("run")}
 
 
 def candidates(
@@ -133,42 +117,37 @@ def candidates(
 ) -> list[Experiment]:
     """Gather the experiments that are trials and nothing else, into one for each search.
 
-    One that has seeds beside the search, or is the main run's or the baseline, is a result.
-
-    Args:
-        experiments: all.
-        trials: from `runs_of_searches`.
-        main: id of the main run.
-        baseline: name of the baseline, if configs/report.yaml names one.
-
-    Returns:
-        Experiments named after the search's page; empty where no others would be left.
+    One that has seeds beside the search, or is the main run's or the baseline, is a result. Those returned are named
+    after the search's page; there are none where no others would be left. `trials` are from `runs_of_searches`.
     """
-    gathered: dict[str, list[FinishedRun]] = {}
-    for each in experiments:
-        runs = [*each.runs, *each.repeats]
-        if each.name != baseline and all(run.id in trials and run.id != main for run in runs):
-            gathered.setdefault(trials[runs[0].id], []).extend(runs)
-    if sum(map(len, gathered.values())) == sum(len(each.runs) + len(each.repeats) for each in experiments):
-        return []
-    return [
-        Experiment(sorted(gathered[name], key=lambda run: run.id), name=f"tried in {name}") for name in sorted(gathered)
-    ]
+    found: dict[str, Experiment] = {}
+    others = False
+    for experiment in experiments:
+        runs = [*experiment.runs, *experiment.repeats]
+        if experiment.name != baseline and all(run.id in trials and run.id != main for run in runs):
+            name = f"tried in {trials[runs[0].id]}"
+            found.setdefault(name, Experiment([], name)).runs.extend(runs)
+        else:
+            others = True
+    for experiment in found.values():
+        experiment.runs.sort(key=lambda run: run.id)
+    return [found[name] for name in sorted(found)] if others else []
 
 
 def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str]:
     """List what a reader must know besides the numbers: repeats, other data, other code, what marks in names mean."""
     procedure = [part for part in SAME if part != "data"]
-    found = [sentence for each in experiments for sentence in repeats(each)]
-    for each in experiments:
-        if not each.same_data(baseline):
-            found.append(f"{each.name} was trained and tested on other data than {baseline.name}, so is not compared.")
-        elif not same_inputs(each.first, baseline.first, procedure):
+    found = [sentence for experiment in experiments for sentence in repeats(experiment)]
+    for experiment in experiments:
+        name = experiment.name
+        if not same_inputs(experiment.first, baseline.first, ["data"]):
+            found.append(f"{name} was trained and tested on other data than {baseline.name}, so is not compared.")
+        elif not same_inputs(experiment.first, baseline.first, procedure):
             found.append(
-                f"{each.name} was trained with other code or packages than {baseline.name}: a difference between the"
-                " two may be due to these."
+                f"{name} was trained with other code or packages than {baseline.name}: a difference between the two may"
+                " be due to these."
             )
-    if any(re.search(rf" ({'|'.join(SAME)}):", each.name) for each in experiments):
+    if any(re.search(rf" ({'|'.join(SAME)}):", experiment.name) for experiment in experiments):
         found.append(
             "code:… and the like in a name are the first digits of the hash of what tells it from its namesakes."
         )
@@ -176,7 +155,7 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
 
 
 def repeats(experiment: Experiment) -> list[str]:
-    """Say which runs had the same inputs or the same result as others, and whether they came to the same."""
+    """Say which runs had the same inputs or the same result as others, and whether their weights are the same."""
     counted = {run.seed: run for run in experiment.runs}
     others = [run for run in experiment.runs + experiment.repeats if not same_inputs(run, experiment.first, SAME)]
     again = [run for run in experiment.repeats if same_inputs(run, counted[run.seed], SAME)]
@@ -200,14 +179,7 @@ def repeats(experiment: Experiment) -> list[str]:
 
 
 def report(root: Path, settings: DictConfig) -> list[Experiment]:
-    """Write all files of the report.
-
-    Args:
-        root: the project's folder, or one like it.
-        settings: as configs/report.yaml.
-
-    Returns:
-        The experiments that it shows.
+    """Write all files of the report on the project in `root`; return the experiments that it shows.
 
     Raises:
         UserError: a run's files are not what its record says, there is no run, or packages are missing.
@@ -218,15 +190,13 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     metadata, main = read_project(root), published(models)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
-    aside = {run.id for each in tried for run in each.runs}
+    aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    comparable = [each for each in experiments if each is not baseline and each.same_data(baseline)]
+    others = [other for other in experiments if other is not baseline]
+    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
     check_metrics(settings, experiments)
-    metrics = list(settings.metrics)
-    from . import figures  # here, because panels load NumPy
-
-    drawings, of_main = folder / "figures", experiments[0]
+    metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
     panel = figures.Panel(of_main, main_run, settings, root / "data/processed", drawings, [])
     drawn = [
@@ -238,45 +208,129 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     figures.remove_others(drawings, drawn)
     spent = costs([*experiments, *tried], unfinished)
     figures.draw_costs(spent, folder)
-    write_costs(folder / "compute.md", spent, [*experiments, *tried], unfinished)
+    shared: dict[str, Any] = {"experiments": experiments, "metrics": metrics, "costs": spent}
+    shared["machines"] = "; ".join(sorted({name for cost in spent for name in cost.machines}))
+    observed = [(run.id, run.record["observed"]) for each in (*experiments, *tried) for run in each.runs + each.repeats]
+    observed += [(name, {**seen, "ended": UNFINISHED}) for name, seen in unfinished.items()]
+    write_document(folder / "compute.md", TEMPLATES / "compute.md", runs=observed, **shared)
     write_csv(folder / "results.csv", experiments)
-    write_latex(folder / "results.tex", experiments, metrics)
-    write_checklist(folder / "checklist.md", metadata, experiments, metrics, spent, root)
+    write_document(folder / "results.tex", TEMPLATES / "results.tex", **shared)
+    write_checklist(folder / "checklist.md", root, project=metadata, unfinished=bool(unfinished), **shared)
     write_model_card(folder / "model-card.md", metadata, of_main, main_run, metrics, root)
-    compared = [compare(baseline, each, metric) for each in comparable for metric in metrics]
     write_page(
         folder / "report.html",
         metadata,
         drawn,
+        TEMPLATES / "page.html",
         metric=settings.metric,
-        metrics=metrics,
         headline=estimates(of_main, [settings.metric])[settings.metric],
-        experiments=experiments,
-        several=any(len(each.runs) > 1 for each in experiments),
+        several=any(len(experiment.runs) > 1 for experiment in experiments),
         tried=tried,
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
         baseline=baseline,
-        compared=[each for each in compared if each],
+        compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
         caveats=[*caveats(experiments, baseline), *panel.notes],
         origins=data_sets(experiments),
+        **shared,
     )
     return experiments
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write the report, and say where it is and what it tells."""
+    """Write the report, and print where it is and its main numbers."""
     os.chdir(project().root)
     settings = read_settings(project().configs / "report.yaml", arguments.settings)
-    for each in report(project().root, settings):
-        found = ", ".join(f"{name} {value}" for name, value in estimates(each, [settings.metric]).items())
-        print(f"{each.name}: {len(each.runs)} {'seeds' if len(each.runs) > 1 else 'seed'}, {found}")
+    for experiment in report(project().root, settings):
+        found = ", ".join(f"{name} {value}" for name, value in estimates(experiment, [settings.metric]).items())
+        print(f"{experiment.name}: {len(experiment.runs)} {'seeds' if experiment.runs[1:] else 'seed'}, {found}")
     print("reports/report.html: open it in a browser; beside it figures/, results.csv, results.tex, compute.md,")
     print("checklist.md and model-card.md")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Describe the command line of `samebits report`."""
     text = "Write reports/report.html, with figures and tables, on all runs in models/."
     described = argparse.ArgumentParser(description=text)
     described.add_argument("settings", nargs="*", metavar="key=value", help="instead of what configs/report.yaml says")
+    return described
+
+
+# --- the same procedure on new data
+
+
+def original(root: Path, config: str) -> Experiment:
+    """Find the experiment of the main run; a UserError where code or settings here are no longer its own."""
+    runs, _ = read_runs(root / "models", ["debug-*", "reference-*", f"{config}-*"])
+    main = published(root / "models")
+    if main is None:
+        raise UserError("there is no main run whose procedure could be replicated: make train.")
+    experiment = group(runs, main)[0]
+    run = next((run for run in experiment.runs if run.id == main), experiment.first)
+    changed = provenance_diff.code_differences(run.record) + provenance_diff.settings_differences(run.record)[0]
+    if changed:
+        raise UserError(
+            f"the procedure here is not that of {run.id} ({changed[0][0]} is another one): train the main run"
+            " with what is here (make train), or go back to its commit."
+        )
+    return experiment
+
+
+def settings_for(experiment: Experiment, config: str) -> list[str]:
+    """Make the overrides of the replication: those of the experiment, on the new data, under names of their own."""
+    if not (project().configs / "data" / f"{config}.yaml").exists():
+        known = ", ".join(sorted(path.stem for path in (project().configs / "data").glob("*.yaml")))
+        raise UserError(f"configs/data/{config}.yaml is missing: describe the new data there; there are: {known}.")
+    left_out = ("seed=", "data=", "run_name=", "paths.")
+    overrides = [word for word in settings_of(experiment.first.record) or [] if not word.startswith(left_out)]
+    folder = f"${{paths.root}}/data/replication/{config}"
+    overrides += [f"data={config}", *(f"paths.{part}={quote(f'{folder}/{part}')}" for part in ("raw", "processed"))]
+    name = OmegaConf.to_container(compose_run(overrides), resolve=False)["run_name"]  # type: ignore[call-overload, index]
+    return [*overrides, f"run_name={quote(f'{config}-{name}')}"]
+
+
+def replicate_main(arguments: argparse.Namespace) -> None:
+    """Fetch and prepare the new data, train, and write and print the comparison."""
+    require_packages("report", "jinja2", "scipy")
+    root, config, jobs = project().root, arguments.config, jobs_at_once(arguments.jobs)
+    os.chdir(root)
+    before = original(root, config)
+    overrides = settings_for(before, config)
+    cfg = compose_run(overrides)
+    inputs, new = before.first.record["inputs"], data_settings(cfg)
+    files = {file["name"]: file["sha256"] for file in inputs.get("origin", {}).get("files", [])}
+    if (new["files"], new["split"]) == (files, inputs["config"].get("data", {}).get("split")):
+        raise UserError(
+            f"{cfg.data.name} is the data of {before.first.id} itself: make reproduce trains that again; for a"
+            " replication, describe other data in configs/data/."
+        )
+    make_available(cfg)
+    require_prepared(cfg)
+    if sweep([*overrides, seeds(arguments.seeds or ",".join(map(str, before.seeds)))], jobs):
+        raise UserError("a run failed, so there is nothing to compare yet: mend it, then the same command goes on.")
+    data = data_sha256(Path(cfg.paths.processed))
+    runs, _ = read_runs(root / "models", [])
+    ours = [run for run in runs if run.id.startswith(f"{config}-") and run.record["inputs"]["data"] == data]
+    current = [run for run in ours if not provenance_diff.code_differences(run.record)]
+    path = root / "reports" / f"replication-{config}.md"
+    path.parent.mkdir(exist_ok=True)
+    after = group(current, None)[0]
+    write_document(
+        path,
+        TEMPLATES / "replication.md",
+        before=before,
+        after=after,
+        metrics=[name for name in before.first.metrics if after.values(name)],
+        unpaired=unpaired,
+        differing=[row for row in differing_settings(before.first, after.first) if row[0] != "data.name"],
+    )
+    print(f"\n{path.read_text()}\n({os.path.relpath(path)})")
+
+
+def replicate_parser() -> argparse.ArgumentParser:
+    """Describe the command line of `samebits replicate`."""
+    text = "Train the main run's experiment on other data, and put the results side by side."
+    described = argparse.ArgumentParser(description=text)
+    described.add_argument("config", metavar="CONFIG", help="name of a file in configs/data/")
+    described.add_argument("--seeds", metavar="0..4", help="other seeds than those of the main experiment")
+    described.add_argument("--jobs", metavar="N", help="runs at once (default: as many as cores)")
     return described

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -20,11 +20,10 @@ from ..engine import resource_usage
 from ..engine.errors import UserError
 from ..engine.hashing import json_sha256
 from ..engine.inputs import settings_that_count
-from ..engine.record import HISTORY, PREDICTIONS, RECORD, WEIGHTS, Record
+from ..engine.record import HISTORY, PREDICTIONS, RECORD, Record
 from ..engine.run_loader import main_run
-from ..verify.integrity import contradictions, require_unedited
-from ..verify.provenance_diff import differing, flat
-from ..verify.verdict import verdicts_on
+from ..verify.comparison import verdicts_on
+from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
 
 FEW = 3  # settings that a name holds, unless it takes more to tell two apart
 SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that all seeds of an experiment share
@@ -32,14 +31,9 @@ SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run, by its files.
+    """One finished run, by its files."""
 
-    Attributes:
-        directory: where they are.
-        record: its record.
-    """
-
-    directory: Path
+    directory: Path  # where they are
     record: Record
 
     @property
@@ -60,18 +54,12 @@ class FinishedRun:
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of its weights."""
-        metrics: dict[str, float] = self.record["outputs"]["metrics"]
-        return metrics
+        return dict(self.record["outputs"]["metrics"])
 
     @property
     def weights(self) -> str:
         """The sha256 of its weights, by content."""
         return str(self.record["outputs"]["weights"])
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether the weights are here, and so have been compared with the record."""
-        return (self.directory / WEIGHTS).exists()
 
     @property
     def command(self) -> str:
@@ -102,32 +90,13 @@ class FinishedRun:
         return differing(self.record["inputs"]["config"], settings_that_count(cfg))
 
 
-@dataclass(frozen=True)
-class UnfinishedRun:
-    """A run that failed, was cut off, or is still being trained.
-
-    Attributes:
-        id: its directory's name.
-        observed: what it has cost so far; empty where nothing was noted.
-    """
-
-    id: str
-    observed: dict[str, Any]
-
-
 @dataclass
 class Experiment:
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed alone."""
 
-    Attributes:
-        runs: one for each seed, in the seeds' order.
-        name: for people; no two experiments of a report share it.
-        repeats: further runs of these seeds: with the same inputs, or with the same result.
-    """
-
-    runs: list[FinishedRun]
-    name: str = ""
-    repeats: list[FinishedRun] = field(default_factory=list)
+    runs: list[FinishedRun]  # one for each seed, in the seeds' order
+    name: str = ""  # for people; no two experiments of a report share it
+    repeats: list[FinishedRun] = field(default_factory=list)  # of these seeds: with the same inputs, or the same result
 
     @property
     def seeds(self) -> list[int]:
@@ -142,10 +111,6 @@ class Experiment:
     def values(self, metric: str) -> dict[int, float]:
         """Give the metric of each seed that has it."""
         return {run.seed: run.metrics[metric] for run in self.runs if metric in run.metrics}
-
-    def same_data(self, other: Experiment) -> bool:
-        """Whether both were trained and tested on the same files."""
-        return same_inputs(self.first, other.first, ["data"])
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -168,27 +133,26 @@ def read_run(run: Path | str | None = None) -> FinishedRun:
     return found
 
 
-def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], list[UnfinishedRun]]:
-    """Read all runs in a folder, and refuse those whose files are not what their records say.
+def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], dict[str, dict[str, Any]]]:
+    """Read all runs in a folder; one that was published counts where the run itself is not there.
 
-    Args:
-        models: the folder; a published copy counts where the run itself is not there.
-        exclude: patterns of names to pass over.
+    Returns:
+        The finished runs, and of the others, by their directories' names, what they have cost so far.
 
     Raises:
-        UserError: names each contradiction, or there is no finished run.
+        UserError: names each file that is not what the run's record says, or there is no finished run.
     """
     finished: dict[str, FinishedRun] = {}
-    unfinished, wrong = [], []
+    unfinished, wrong = {}, []
     folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
-    for folder in sorted(folders, key=lambda each: each.name == main_run().name):
+    for folder in sorted(folders, key=lambda folder: folder.name == main_run().name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue
         record = records.read_record(folder)
         if record["observed"]["status"] != "finished":
-            unfinished.append(UnfinishedRun(folder.name, resource_usage.read_usage(folder / resource_usage.COMPUTE)))
+            unfinished[folder.name] = resource_usage.read_usage(folder / resource_usage.COMPUTE)
             continue
-        wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record)]
+        wrong += [f"{folder.name}: {sentence}" for sentence in contradictions(folder, record)]
         finished.setdefault(record["run"], FinishedRun(folder, record))
     if wrong:
         raise UserError(
@@ -209,29 +173,41 @@ def published(models: Path) -> str | None:
 
 # --- which runs belong together
 
+Group = list[FinishedRun]
+
 
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
     """Group runs into experiments, the one of the main run first, then by name.
 
     Runs of one experiment have the same inputs but for the seed. Two groups of which one was trained with other code or
     packages are one experiment all the same if these made no difference: see `same_results`.
-
-    Args:
-        runs: finished ones.
-        main: id of the main run.
     """
     seeds = {run.seed for run in runs}
-    alike: dict[str, list[list[FinishedRun]]] = {}  # groups that may be one another's, so that few are compared
-    for run in sorted(runs, key=lambda each: (each.seed, each.id != main, len(each.id), each.id)):
-        groups = alike.setdefault(_key(run, seeds), [])
-        fitting = next((each for each in groups if same_but_for_seed(each[0], run)), None)
-        if fitting is None:
-            groups.append([run])
-        else:
-            fitting.append(run)
-    experiments = [_experiment(each) for groups in alike.values() for each in _merged(groups, main)]
+    alike: dict[str, list[Group]] = {}  # runs that may be of one experiment, so that few are compared
+    for run in sorted(runs, key=lambda run: (run.seed, run.id != main, len(run.id), run.id)):
+        alike.setdefault(_key(run, seeds), []).append([run])
+    experiments = []
+    for candidates in alike.values():
+        groups = _merged(candidates, lambda one, other: same_but_for_seed(one[0], other[0]))
+        groups.sort(key=lambda members: (main not in [run.id for run in members], -len(members)))
+        for members in _merged(groups, same_results):
+            chosen: dict[int, FinishedRun] = {}  # the first run of each seed counts
+            repeats = [run for run in members if chosen.setdefault(run.seed, run) is not run]
+            experiments.append(Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats))
     name_all(experiments, main)
-    return sorted(experiments, key=lambda each: (main not in _ids(each.runs + each.repeats), each.name))
+    return sorted(experiments, key=lambda one: (main not in [run.id for run in one.runs + one.repeats], one.name))
+
+
+def _merged(groups: Sequence[Group], same: Callable[[Group, Group], bool]) -> list[Group]:
+    """Put each group into the first one found before that is the same."""
+    found: list[Group] = []
+    for members in groups:
+        fitting = next((other for other in found if same(other, members)), None)
+        if fitting is None:
+            found.append(members)
+        else:
+            fitting += members
+    return found
 
 
 def _key(run: FinishedRun, seeds: set[int]) -> str:
@@ -265,40 +241,17 @@ def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, 
     ]
 
 
-def same_results(one: Sequence[FinishedRun], other: Sequence[FinishedRun]) -> bool:
+def same_results(one: Group, other: Group) -> bool:
     """Whether two groups are one experiment, although code or packages differ.
 
-    They have the same settings and data and at least one seed in common, and in every seed that they have in common,
-    all runs of both came to the same weights and metrics.
+    They have settings and data in common, and all runs of both have the same weights and metrics in each seed that both
+    have, of which there is at least one.
     """
     common = {run.seed for run in one} & {run.seed for run in other}
     if not common or not same_inputs(one[0], other[0], ["data"]) or differing_settings(one[0], other[0]):
         return False
     found = {(run.seed, run.weights, json_sha256(run.metrics)) for run in [*one, *other] if run.seed in common}
     return len(found) == len(common)
-
-
-def _merged(groups: Sequence[list[FinishedRun]], main: str | None) -> list[list[FinishedRun]]:
-    """Put together groups of the same results; the runs of the main run's, or else of the largest one, come first."""
-    found: list[list[FinishedRun]] = []
-    for each in sorted(groups, key=lambda each: (main not in _ids(each), -len(each))):
-        fitting = next((other for other in found if same_results(other, each)), None)
-        if fitting is None:
-            found.append(each)
-        else:
-            fitting += each
-    return found
-
-
-def _experiment(runs: Sequence[FinishedRun]) -> Experiment:
-    """Make an experiment of which the first run of each seed counts."""
-    chosen: dict[int, FinishedRun] = {}
-    repeats = [run for run in runs if chosen.setdefault(run.seed, run) is not run]
-    return Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats)
-
-
-def _ids(runs: Sequence[FinishedRun]) -> list[str]:
-    return [run.id for run in runs]
 
 
 # --- what experiments are called
@@ -308,59 +261,57 @@ def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
     """Name each by the readable part of its runs' ids and, where that is not enough, by what sets it apart.
 
     Of those whose runs have the same readable name, the main run's, or else the one with the most runs, keeps it as it
-    is, and the others say what they have otherwise. No two share a name.
+    is, and the others add what they have otherwise. No two share a name.
     """
     alike: dict[str, list[Experiment]] = {}
-    for each in experiments:
-        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", each.first.id)
-        alike.setdefault(re.sub(rf"[-_,]?seed={each.first.seed}\b", "", readable) or readable, []).append(each)
-    for readable, namesakes in alike.items():
-        namesakes.sort(key=lambda each: (main not in _ids(each.runs), -len(each.runs), each.first.id))
+    for experiment in experiments:
+        readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", experiment.first.id)
+        name = re.sub(rf"[-_,]?seed={experiment.first.seed}\b", "", readable) or readable
+        alike.setdefault(name, []).append(experiment)
+    for name, namesakes in alike.items():
+        namesakes.sort(key=lambda one: (main not in [run.id for run in one.runs], -len(one.runs), one.first.id))
         reference, *others = namesakes
-        reference.name = readable
-        words = [differences(reference.first, each.first) for each in others]
-        counts = range(FEW, max(map(len, words), default=0))
-        count = next((count for count in counts if len({tuple(each[:count]) for each in words}) == len(words)), None)
-        for each, its_words in zip(others, words, strict=True):
-            each.name = f"{readable} {' '.join(its_words[:count])}"
-        for number, each in enumerate(namesakes):  # settings that look alike in short
-            if each.name in [other.name for other in namesakes[:number]]:
-                each.name += f" ({each.first.id[-8:]})"
+        reference.name = name
+        parts = [short_differences(reference.first, other.first) for other in others]
+        counts = range(FEW, max(map(len, parts), default=0))
+        count = next((count for count in counts if len({tuple(part[:count]) for part in parts}) == len(parts)), None)
+        taken = {name}
+        for other, part in zip(others, parts, strict=True):
+            other.name = f"{name} {' '.join(part[:count])}"
+            if other.name in taken:  # settings that look alike in short
+                other.name += f" ({other.first.id[-8:]})"
+            taken.add(other.name)
 
 
-def differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
-    """Say in short what the other run has otherwise, what matters most first."""
+def short_differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
+    """List in short what the other run has otherwise, what matters most first."""
     mine, theirs = reference.settings, other.settings
     found: list[str] = []
     for key in sorted(mine.keys() | theirs.keys()):
         values = (mine.get(key), theirs.get(key))
         if values == (reference.seed, other.seed) or (values[0] == values[1] and (key in mine) == (key in theirs)):
             continue
-        # where one of the two is null, the other has a group of entries: null says it for them, and they for null
-        if not any(key.startswith(f"{each}.") for each in found) and not any(
-            each.startswith(f"{key}.") for each in theirs
-        ):
+        # where one of the two is null, the other has a group of entries: null stands for them, and they for null
+        above = any(key.startswith(f"{name}.") for name in found)
+        if not above and not any(name.startswith(f"{key}.") for name in theirs):
             found.append(key)
-    # of settings that follow each other, the shortest says it
-    by_change = {_change(key, mine.get(key), theirs.get(key)): key for key in sorted(found, key=len, reverse=True)}
+    by_change: dict[tuple[str, ...], str] = {}  # of settings that follow each other, the shortest stands for all
+    for key in sorted(found, key=len, reverse=True):
+        values = (mine.get(key), theirs.get(key))
+        switch = any(value is None or isinstance(value, bool) for value in values)  # others are turned in the same way
+        by_change[(*map(repr, values), key if switch else "")] = key
     chosen = sorted(by_change.values(), key=lambda key: (key.startswith("determinism."), key))
     # the variables follow from the choice
     chosen = [key for key in chosen if not key.startswith("determinism.env")] or chosen
-    words = [_word(key, theirs.get(key)) for key in chosen]
+    parts = [_short_setting(key, theirs.get(key)) for key in chosen]
     for part in SAME:
         if not same_inputs(reference, other, [part]):
             there = other.record["inputs"].get(part) or {}
-            words.append(f"{part}:{there if isinstance(there, int) else json_sha256(there)[:4]}")
-    return words
+            parts.append(f"{part}:{there if isinstance(there, int) else json_sha256(there)[:4]}")
+    return parts
 
 
-def _change(key: str, mine: Any, theirs: Any) -> tuple[str, str, str]:
-    """Tell one change from another; that of a switch is its own, since others are turned in the same way."""
-    switch = any(value is None or isinstance(value, bool) for value in (mine, theirs))
-    return repr(mine), repr(theirs), key if switch else ""
-
-
-def _word(key: str, value: Any) -> str:
+def _short_setting(key: str, value: Any) -> str:
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_').rpartition('.')[2]}={str(value).rpartition('.')[2]}"
     short = key if key.startswith(("determinism.", "callbacks.")) else key.rpartition(".")[2]

@@ -28,16 +28,21 @@ from ..engine.config import compose, quote
 from ..engine.errors import UserError
 from ..engine.project import project
 from ..fetch import make_available
-from .rerun import LAST_LINES
+from .verification import LAST_LINES
 
 # Without `best`, the last weights are kept: which ones are best does depend on when they are validated
 TRAINING = (
     *("trainer.max_epochs=2", "++trainer.check_val_every_n_epoch=1"),
     *("++callbacks.best=null", "run_name=invariance"),
 )
+WORKERS = "data.module.num_workers=2"
 ALONE = "nothing changed"
 NATIVE = "native, 1 thread"
 SHARDS = "4 shards"
+WITHOUT_EFFECT = (
+    *("trainer.num_sanity_val_steps=2", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"),
+    *("logger=tensorboard", "logger=mlflow", "logger=wandb", "callbacks.resume.every_n_steps=1"),
+)
 SEVERAL = ("determinism.shards=4", "trainer=ddp")
 NOT_INSTALLED = 2  # exit status where a package is missing: a user's mistake
 
@@ -59,27 +64,19 @@ class Case:
     unlike: str = ""  # a control: the weights must differ from those of this case
 
 
-def options(*names: str) -> list[Case]:
-    """Make a case of each override."""
-    return [Case(name, (name,)) for name in names]
-
-
 CASES = [
     Case(ALONE),
     *(Case(f"{count} workers", (f"data.module.num_workers={count}",)) for count in (1, 2, 4)),
-    Case("2 workers, not persistent", ("data.module.num_workers=2", "data.module.persistent_workers=false")),
-    Case("2 workers, prefetch 1", ("data.module.num_workers=2", "data.module.prefetch_factor=1")),
-    Case("2 workers, prefetch 4", ("data.module.num_workers=2", "data.module.prefetch_factor=4")),
+    Case("2 workers, not persistent", (WORKERS, "data.module.persistent_workers=false")),
+    *(Case(f"2 workers, prefetch {n}", (WORKERS, f"data.module.prefetch_factor={n}")) for n in (1, 4)),
     Case("validation twice an epoch", ("trainer.val_check_interval=0.5",)),
     Case("validation never", ("++trainer.check_val_every_n_epoch=1000",)),
-    *options("trainer.num_sanity_val_steps=2", "logger=tensorboard", "logger=mlflow", "logger=wandb"),
+    *(Case(override, (override,)) for override in WITHOUT_EFFECT),
     Case("progress bar in a terminal", terminal=True),
-    *options("trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "callbacks.resume.every_n_steps=1"),
     Case("another working directory", folder=Path("/")),
     Case("another time zone", environment={"TZ": "Asia/Kathmandu"}),
     Case("another locale", environment={"LC_ALL": "C", "LANG": "tr_TR.UTF-8"}),
-    Case("PYTHONHASHSEED=0", environment={"PYTHONHASHSEED": "0"}),
-    Case("PYTHONHASHSEED=123", environment={"PYTHONHASHSEED": "123"}),
+    *(Case(f"PYTHONHASHSEED={seed}", environment={"PYTHONHASHSEED": seed}) for seed in ("0", "123")),
     Case("umask 077", umask=0o077),
     Case("1 core", cores=1),
     Case("2 cores", cores=2),
@@ -102,15 +99,11 @@ CASES = [
 
 
 def result(case: Case, folder: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any] | None:
-    """Train in `folder`, and return the outputs in the record; None where a package is missing.
-
-    Raises:
-        UserError: the training failed.
-    """
+    """Train in `folder`, and return the outputs in the record; None where a package is missing, a UserError else."""
     root, source = project().root, project().source
     cores = sorted(os.sched_getaffinity(0))[: case.cores] if case.cores else []
-    words = [sys.executable, "-m", f"{project().name}.train", *TRAINING, *overrides, *case.overrides]
-    words.append(f"paths.models={quote(str(folder))}")
+    command = [sys.executable, "-m", f"{project().name}.train", *TRAINING, *overrides, *case.overrides]
+    command.append(f"paths.models={quote(str(folder))}")
     paths = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": paths} | case.environment
     with ExitStack() as stack:
@@ -122,14 +115,14 @@ def result(case: Case, folder: Path, overrides: tuple[str, ...] = ()) -> dict[st
         for end in terminal:
             stack.callback(os.close, end)
         if case.kill:
-            first = subprocess.Popen(words, cwd=root, env=environment, stdout=subprocess.DEVNULL)
+            first = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
             while first.poll() is None and not list(folder.glob("*/checkpoints/*.ckpt")):
                 time.sleep(0.005)
             first.kill()
             if first.wait() == 0:
                 raise UserError(f"{case.name}: it ended before it could be killed: add trainer.max_epochs=20.")
         done = subprocess.run(
-            words,
+            command,
             cwd=case.folder or root,
             env=environment,
             umask=case.umask,
@@ -193,8 +186,8 @@ def _judge(case: Case, outputs: dict[str, dict[str, Any] | None]) -> str:
         return f"nothing to compare with: {other!r} was not tried"
     if case.unlike:
         return f"differs from {other!r}, as it must" if outcome != outputs[other] else f"WRONG: as {other!r}"
-    said = "identical" if outcome == outputs[other] else "WRONG: different"
-    return said if other == ALONE else f"{said} ({other!r})"
+    verdict = "identical" if outcome == outputs[other] else "WRONG: different"
+    return verdict if other == ALONE else f"{verdict} ({other!r})"
 
 
 def parser() -> argparse.ArgumentParser:

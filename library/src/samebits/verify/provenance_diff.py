@@ -1,32 +1,43 @@
-"""Why a run may come out otherwise here: what differs from its record, and calls that ask for what no record holds.
+"""Whether a run's files agree with its record, and what differs here from what it was made of.
 
-Compared are data, code, settings, locked packages and environment, each by content.
+Compared are data, code, settings, locked packages and environment, each by content; calls in the code that ask for what
+no record holds are listed, too.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import json
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..engine import git_snapshot
+from ..engine import git_snapshot, trace_reader, weights
+from ..engine import record as records
 from ..engine.config import compose
 from ..engine.errors import UserError
-from ..engine.hashing import present_sha256
-from ..engine.inputs import CONTRACT, code_sha256, data_sha256, lock_sha256, settings_that_count
+from ..engine.git_snapshot import PATCH
+from ..engine.hashing import file_sha256, present_sha256
+from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_sha256, of_resolved, settings_that_count
 from ..engine.project import project
-from ..engine.record import Record, settings_of
+from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
+from ..engine.trace_reader import TRACE
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 NOTHING = "—"  # where one side has no value
+MOST_LINES = 40  # of a diff, and rows of a table, on the terminal; the verdict's file has all
 Difference = tuple[str, str, str]  # name, value of the one, value of the other
 
 
@@ -35,13 +46,13 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {prefix: value} if prefix else {}
     found: dict[str, Any] = {}
-    for key, each in value.items():
-        found |= flat(each, f"{prefix}.{key}" if prefix else str(key))
+    for key, item in value.items():
+        found |= flat(item, f"{prefix}.{key}" if prefix else str(key))
     return found
 
 
 def differing(one: Any, other: Any) -> list[Difference]:
-    """List what differs between two nested dicts: name, value of the one, value of the other."""
+    """List what differs between two nested dicts."""
     mine, theirs = flat(one), flat(other)
     names = [name for name in {**mine, **theirs} if mine.get(name, NOTHING) != theirs.get(name, NOTHING)]
     return [(name, str(mine.get(name, NOTHING)), str(theirs.get(name, NOTHING))) for name in names]
@@ -51,6 +62,106 @@ def differing_files(one: dict[str, str], other: dict[str, str]) -> list[Differen
     """List what differs between two sets of files, by their sha256: changed, missing or added in the other."""
     names = sorted(name for name in one | other if one.get(name) != other.get(name))
     return [(name, one.get(name, NOTHING)[:12], other.get(name, NOTHING)[:12]) for name in names]
+
+
+# --- whether the files of a run agree with each other: what was edited after the run does not
+
+
+def contradictions(run: Path, record: Record) -> list[str]:
+    """List what does not agree with a finished run's record, each as a sentence that names the file and both values."""
+    parts = (_name, _config, _metrics, _trace, _weights, _other_files)
+    found = [sentence for part in parts for sentence in part(run, record)]
+    if not found and not records.is_sealed(record):
+        found.append("record.json was edited after the run: its seal (sha256) is that of another content")
+    return found
+
+
+def require_unedited(run: Path) -> None:
+    """Refuse, with a UserError, to give as a result what was edited after the training."""
+    if found := contradictions(run, records.read_finished(run)):
+        name = os.path.relpath(run)
+        raise UserError(f"{name} was edited after it was trained ({found[0]}): move it away, then train again.")
+
+
+def _name(run: Path, record: Record) -> list[str]:
+    found, name = [], record["run"]
+    if RUN_NAME.fullmatch(run.resolve().name) and run.resolve().name != name:
+        found.append(f"the directory is called {run.resolve().name}, but its record is that of {name}")
+    digits = inputs_id(record["inputs"])
+    if digits not in name.split("-"):
+        found.append(f"record.json: the inputs have the hash {digits}, but the run is called {name}")
+    return found
+
+
+def _config(run: Path, record: Record) -> list[str]:
+    path = run / CONFIG
+    if not path.exists():
+        return [f"{CONFIG} is missing"]
+    with suppress(yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        # word for word, which a reader in C compares thirty times as fast
+        if of_resolved(yaml.load(path.read_bytes(), LOADER)) == record["inputs"]["config"]:
+            return []
+    try:
+        cfg = OmegaConf.load(path)
+        assert isinstance(cfg, DictConfig)
+        here = settings_that_count(cfg)
+    except (yaml.YAMLError, AssertionError, ValueError, AttributeError, KeyError) as error:
+        return [f"{CONFIG} cannot be read ({' '.join(str(error).split())})"]
+    return _other_values(CONFIG, record["inputs"]["config"], here)
+
+
+def _other_values(file: str, recorded: Any, here: Any) -> list[str]:
+    found = differing(recorded, here)
+    return [f"{file}: {name} is {theirs}, but the record says {mine}" for name, mine, theirs in found]
+
+
+def _metrics(run: Path, record: Record) -> list[str]:
+    if not (run / METRICS).exists():
+        return [f"{METRICS} is missing"]
+    try:
+        here = json.loads((run / METRICS).read_text())
+    except ValueError:
+        return [f"{METRICS} cannot be read"]
+    return _other_values(METRICS, record["outputs"]["metrics"], here)
+
+
+def _trace(run: Path, record: Record) -> list[str]:
+    path, recorded = run / TRACE, record["outputs"]["trace"]
+    if recorded is None:
+        return [f"{TRACE} is there, but the record knows of none"] if path.exists() else []
+    if not path.exists():
+        return [f"{TRACE} is missing"]
+    if file_sha256(path) == recorded["sha256"]:
+        return []
+    count = len(trace_reader.read_trace(path))
+    where = trace_reader.broken_row(path) or "its last lines are not those of the record"
+    return [f"{TRACE} was edited: {where}; it has {count} rows, and the record says {recorded['rows']}"]
+
+
+def _weights(run: Path, record: Record) -> list[str]:
+    path = run / WEIGHTS
+    if not path.exists():
+        return []  # a clone without the DVC remote: what a re-run gives is compared with the record's digests
+    try:
+        made_by = weights.read_run(path)
+    except UserError as error:
+        return [str(error)]
+    if made_by != record["run"]:
+        return [f"{WEIGHTS} is that of the run {made_by}, but the record is that of {record['run']}"]
+    changed = differing_files(record["outputs"]["tensors"], weights.digests(path.read_bytes())[1])
+    return [f"{WEIGHTS}: the tensor {name} is not the one whose hash is in the record" for name, *_ in changed]
+
+
+def _other_files(run: Path, record: Record) -> list[str]:
+    """Compare those that are known by their sha256; a clone may have no history and no predictions."""
+    digests = {PATCH: record["source"].get("patch"), HISTORY: record["observed"].get("history")}
+    digests[PREDICTIONS] = record["outputs"].get("predictions")
+    known = {name: sha256 for name, sha256 in digests.items() if sha256}
+    here = present_sha256(run, known)
+    found = [f"{name} was edited after the run" for name in here if here[name] != known[name]]
+    if PATCH in known and not (run / PATCH).exists():
+        found.insert(0, f"{PATCH} is missing, though the record says that the code differed from the commit")
+    return found
 
 
 # What a project consists of besides data and results; copied where Git does not know the state of the code
@@ -67,7 +178,7 @@ INSTEAD = "compare with the code here by leaving out CODE= and FRESH="
 
 
 def named(kind: str, found: list[Difference]) -> list[Difference]:
-    """Put a word before each name."""
+    """Put the kind before each name."""
     return [(f"{kind} {name}", mine, theirs) for name, mine, theirs in found]
 
 
@@ -75,8 +186,7 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the data by hash: what the run read, and the raw files that it was made of where they are here."""
     processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
     found = differing_files(record["inputs"]["data"], data_sha256(processed))
-    origin = record["inputs"].get("origin", {}).get("files", [])
-    pinned = {each["name"]: each["sha256"] for each in origin}
+    pinned = {file["name"]: file["sha256"] for file in record["inputs"].get("origin", {}).get("files", [])}
     if raw.is_dir():  # without it, as in a clone that fetched only what training reads, there is nothing to compare
         changed = differing_files(pinned, present_sha256(raw, pinned))
         found = [*((f"raw/{name}", mine, theirs) for name, mine, theirs in changed), *found]
@@ -104,37 +214,24 @@ def contract_difference(one: dict[str, Any], other: dict[str, Any]) -> list[Diff
 
 
 def settings_differences(record: Record) -> tuple[list[Difference], list[str] | None]:
-    """Compare the settings that the run's command gives today with those of the record.
-
-    Returns:
-        The differences, and the words of the command if there are any; else None, for the saved config.yaml says it.
-    """
-    words = settings_of(record)
-    if words is None:
+    """Compare today's settings of the run's command with the recorded; return its overrides, too, where they differ."""
+    overrides = settings_of(record)
+    if overrides is None:
         return [], None
     try:
-        here = settings_that_count(compose(words))
+        here = settings_that_count(compose(overrides))
     except (HydraException, OmegaConfBaseException, UserError) as error:
         reason = " ".join(str(error).split())
         return [("settings", "as in config.yaml", f"cannot be composed from configs/ any more ({reason})")], None
     found = named("settings", differing(record["inputs"]["config"], here))
-    return found, words if found else None
+    return found, overrides if found else None
 
 
 def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD) -> bool:
-    """Write the recorded state of the code to a folder.
-
-    Args:
-        record: of the run.
-        run: its directory.
-        target: the folder; made if missing.
-        instead: what the user can do where the state is lost.
-
-    Returns:
-        Whether Git had it; else it is a copy of the code here, which is the recorded one.
+    """Write the recorded state of the code to a folder; return whether Git had it, else it is a copy of the same here.
 
     Raises:
-        UserError: it is not in this repository, and the code here is another one.
+        UserError: it is not in this repository, and the code here is another one; it names the mend `instead`.
     """
     target.mkdir(parents=True, exist_ok=True)
     try:
@@ -149,30 +246,38 @@ def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD)
                 f"the recorded code {where} ({reason}), and the code here is another one: {fetch}{instead}."
             ) from None
         for name in CODE:
-            if (project().root / name).is_dir():
-                shutil.copytree(project().root / name, target / name, ignore=shutil.ignore_patterns(*NO_CODE))
-            elif (project().root / name).exists():
+            path = project().root / name
+            if path.is_dir():
+                shutil.copytree(path, target / name, ignore=shutil.ignore_patterns(*NO_CODE))
+            elif path.exists():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(project().root / name, target / name)
+                shutil.copyfile(path, target / name)
         return False
 
 
-def code_diff(changed: list[Difference], one: Path, other: Path | None = None) -> str:
-    """Show how the changed files of code differ between two trees, by default to here."""
+def code_diff(changed: list[Difference], make_trees: Callable[[], Sequence[Path]]) -> str:
+    """Show how the changed files of code differ between two trees, which are made only where there are any."""
+    files = [name.rpartition(" ") for name, *_ in changed if name.startswith("code")]
+    if not files:
+        return ""
+    try:
+        trees = make_trees()
+    except UserError as error:
+        return f"(no diff: {error})"
     lines: list[str] = []
-    for name, *_ in changed:
-        kind, _, path = name.rpartition(" ")
-        folder = project().source.relative_to(project().root) if kind == "code" else Path()
-        if kind in ("lock", "library") or name.startswith("settings"):
-            continue
-        before, after = (_lines(tree / folder / path) for tree in (one, other or project().root))
-        where = (folder / path).as_posix()
+    for kind, _, name in files:
+        path = (project().source.relative_to(project().root) if kind == "code" else Path()) / name
+        before, after = (
+            (tree / path).read_text(encoding="utf-8", errors="replace").splitlines() if (tree / path).exists() else []
+            for tree in trees
+        )
+        where = path.as_posix()
         lines += difflib.unified_diff(before, after, f"before/{where}", f"after/{where}", lineterm="", n=1)
     return "\n".join(lines)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+ONLY_ONE_HAS = "packages that only one has"
+INCIDENTAL = ("system.os", "system.container", "processor.cores", "threads.between operations", ONLY_ONE_HAS)
 
 
 def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
@@ -187,16 +292,12 @@ def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[
     a, b = (side.get("packages", {}).keys() for side in (one, other))
     if a != b:
         found.append((ONLY_ONE_HAS, _short(sorted(a - b)), _short(sorted(b - a))))
-    return sorted(found, key=lambda each: next((i for i, key in enumerate(order) if each[0].startswith(key)), 99))
+    return sorted(found, key=lambda row: next((i for i, key in enumerate(order) if row[0].startswith(key)), 99))
 
 
 def _short(names: list[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return (", ".join(names[:4]) + more) or NOTHING
-
-
-ONLY_ONE_HAS = "packages that only one has"
-INCIDENTAL = ("system.os", "system.container", "processor.cores", "threads.between operations", ONLY_ONE_HAS)
 
 
 def may_change_results(environment: list[Difference]) -> bool:
@@ -216,11 +317,7 @@ SEED = re.compile(r".*(default_rng|RandomState|random\.seed|Random|generator\.se
 
 
 def nondeterminism_lint(files: Mapping[str, Path]) -> list[str]:
-    """List calls for what no record holds, as `package/models/network.py:31 calls time.time()`.
-
-    Args:
-        files: each with the name that it is to have in the list.
-    """
+    """List calls for what no record holds in named files, as `package/models/network.py:31 calls time.time()`."""
     found = []
     for name, path in sorted(files.items()):
         try:
@@ -230,10 +327,10 @@ def nondeterminism_lint(files: Mapping[str, Path]) -> list[str]:
         may_read = "data" in Path(name).parts[:-1]  # of the project's data, that is
         for node in nodes:
             if isinstance(node, ast.Call):
-                asked = f".{ast.unparse(node.func)}"
-                unseeded = SEED.fullmatch(asked) and not node.args and not node.keywords
-                if unseeded or CLOCK_OR_CHANCE.fullmatch(asked) or (READS.fullmatch(asked) and not may_read):
-                    found.append(f"{name}:{node.lineno} calls {asked[1:]}()")
+                called = f".{ast.unparse(node.func)}"
+                unseeded = SEED.fullmatch(called) and not node.args and not node.keywords
+                if unseeded or CLOCK_OR_CHANCE.fullmatch(called) or (READS.fullmatch(called) and not may_read):
+                    found.append(f"{name}:{node.lineno} calls {called[1:]}()")
             elif isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ" and not may_read:
                 found.append(f"{name}:{node.lineno} reads os.environ")
     return found

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from ..engine.errors import UserError
 from ..engine.files import write_atomically
 from ..engine.hashing import redact
-from .provenance_diff import Difference, may_change_results
-from .rerun import Comparison
+from .comparison import PLACES, VERDICTS, Comparison, print_diff, print_results, print_table, terminal, verdicts_on
+from .provenance_diff import MOST_LINES, Difference, may_change_results
+
+REPORT = "reports/reproduction.md"
+SIDES = ("recorded", "here")
+COMMITTED = ("models/main", "reports/")  # what Git keeps
 
 
 class Kind(Enum):
@@ -39,37 +36,21 @@ class Kind(Enum):
 
 @dataclass
 class Verdict:
-    """A verdict and its evidence.
-
-    Attributes:
-        kind: which one.
-        run: the run's id.
-        steps: the last step that was compared; None where all was.
-        causes: why, each a sentence.
-        inputs: differences of code, settings, lock, data and files from elsewhere: the recorded value, and that here.
-        diff: of the code, short.
-        environment: differences of the environment.
-        comparison: what came out otherwise; None where nothing was trained.
-        compared: how much was: rows, tensors, metrics.
-        suspects: calls in the code that ask for what is not written down.
-        command: what trains the run.
-        portable: whether it promises the same bits on other processors.
-        details: for machines: who, when, where.
-    """
+    """A verdict and its evidence."""
 
     kind: Kind
-    run: str
-    steps: int | None = None
-    causes: list[str] = field(default_factory=list)
-    inputs: list[Difference] = field(default_factory=list)
-    diff: str = ""
+    run: str  # its id
+    steps: int | None = None  # the last one that was compared; None where all were
+    causes: list[str] = field(default_factory=list)  # each a sentence
+    inputs: list[Difference] = field(default_factory=list)  # code, settings, lock, data, files from elsewhere
+    diff: str = ""  # of the code, short
     environment: list[Difference] = field(default_factory=list)
-    comparison: Comparison | None = None
-    compared: dict[str, int] = field(default_factory=dict)
-    suspects: list[str] = field(default_factory=list)
-    command: str = "make train"
-    portable: bool = False
-    details: dict[str, Any] = field(default_factory=dict)
+    comparison: Comparison | None = None  # None where nothing was trained
+    compared: dict[str, int] = field(default_factory=dict)  # how many rows, tensors, metrics
+    suspects: list[str] = field(default_factory=list)  # calls in the code that ask for what no record holds
+    command: str = "make train"  # that trains the run
+    portable: bool = False  # whether it promises the same bits on other processors
+    details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where
 
     @property
     def status(self) -> int:
@@ -83,12 +64,7 @@ class Verdict:
         return json.dumps(redact(plain), indent=2)
 
 
-VERDICTS = "verdicts"  # folder beside the run
-PLACES = ("models", "reports")  # where runs and their published copies are
-REPORT = "reports/reproduction.md"
-
-
-def write_verdict(run: Path, verdict: Verdict) -> Path:
+def write_verdict(run: Path, verdict: Verdict) -> None:
     """Write a verdict beside the run, under a name of its own."""
     folder = run / VERDICTS
     folder.mkdir(exist_ok=True)
@@ -97,56 +73,21 @@ def write_verdict(run: Path, verdict: Verdict) -> Path:
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1
     write_atomically(path, f"{verdict.as_json()}\n".encode())
-    return path
 
 
-def verdicts_on(run: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the verdicts on a record, the oldest first; those on another one that stood in its place are passed over."""
-    found = [json.loads(path.read_text()) for path in sorted((run / VERDICTS).glob("*.json"))]
-    return [each for each in found if each.get("record") == record["sha256"]]
-
-
-@contextmanager
-def nothing_compared() -> Iterator[None]:
-    """Leave with the exit status 2 after an error that nobody foresaw: Python's own, 1, means that results differ."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception:
-        traceback.print_exc()
-        raise SystemExit(2) from None
-
-
-MOST_LINES = 40  # of a diff, and rows of a table; the verdict's file has all
-SIDES = ("recorded", "here")
-COMMITTED = ("models/main", "reports/")  # what Git keeps
 COLOURS = {Kind.IDENTICAL: "bold green", Kind.TAMPERED: "bold red"}
 
 
-def console_for_people() -> Console:
-    """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
-    return Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
-
-
 def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
-    """Print a verdict.
-
-    Args:
-        verdict: what was found.
-        run: the run's directory.
-        kept: whether the verdict has been written down.
-    """
-    console = console_for_people()
+    """Print a verdict on a run's directory, and what to do next; `kept` says whether it has been written down."""
+    console = terminal()
     name = os.path.relpath(run)
     console.print()
     so_far = " so far" if verdict.steps and verdict.kind is Kind.IDENTICAL else ""
     console.print(verdict.kind.title + so_far, style=COLOURS.get(verdict.kind, "bold yellow"), end="")
-    console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""), markup=False)
-    for line in _meaning(verdict):
-        console.print(f"  {line}", markup=False)
-    for cause in verdict.causes:
-        console.print(f"  - {cause}", markup=False)
+    console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""))
+    for line in [*_meaning(verdict), *(f"- {cause}" for cause in verdict.causes)]:
+        console.print(f"  {line}")
     print_table(console, "Inputs that are not the recorded ones", verdict.inputs, SIDES)
     print_diff(console, verdict.diff)
     if verdict.comparison:
@@ -154,16 +95,17 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
     print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
     if verdict.suspects:
-        console.print("\nCalls in the code that ask for what no record holds:", markup=False)
-        for each in verdict.suspects[:MOST_LINES]:
-            console.print(f"  {each}", markup=False)
+        console.print("\nCalls in the code that ask for what no record holds:")
+        for call in verdict.suspects[:MOST_LINES]:
+            console.print(f"  {call}")
     console.print("\nNext:", style="bold")
     for line in _next(verdict, name, kept):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
 
 
 def _meaning(verdict: Verdict) -> list[str]:
-    compared, trained = verdict.compared, verdict.comparison is not None
+    compared = verdict.compared
+    first = verdict.comparison.divergence if verdict.comparison else None
     if verdict.kind is Kind.IDENTICAL:
         if verdict.steps:
             what = f"the first {verdict.steps} steps, with the batch, loss, gradients and weights of each"
@@ -173,19 +115,16 @@ def _meaning(verdict: Verdict) -> list[str]:
         if verdict.inputs:
             lines.append("The code or the settings have changed since, and the change does not alter the results.")
         if verdict.environment:
-            packages = [
-                (name.partition(".")[2], *values) for name, *values in verdict.environment if name[:9] == "packages."
-            ]
-            changes = ", ".join(f"{name} {mine} → {theirs}" for name, mine, theirs in packages[:4])
-            told = f" ({changes}{', ...' if packages[4:] else ''})" if packages else ""
-            lines.append(f"The environment is not quite the recorded one{told}, and that does not alter the results.")
+            packages = [row for row in verdict.environment if row[0].startswith("packages.")]
+            changes = ", ".join(f"{name.partition('.')[2]} {mine} → {theirs}" for name, mine, theirs in packages[:4])
+            listed = f" ({changes}{', ...' if packages[4:] else ''})" if packages else ""
+            lines.append(f"The environment is not quite the recorded one{listed}, and that does not alter the results.")
         return lines
     if verdict.kind is Kind.DIFFERENT_INPUTS:
-        first = verdict.comparison.divergence if verdict.comparison else None
         lines = ["What a run is made of is not the same here as in the record; see the table."]
         if first:
             lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
-        elif not trained and not verdict.causes:
+        elif verdict.comparison is None and not verdict.causes:
             lines.append("So nothing was trained: mend the data first, then compare.")
         return lines
     if verdict.kind is Kind.TAMPERED:
@@ -196,44 +135,6 @@ def _meaning(verdict: Verdict) -> list[str]:
     known = "so the difference lies in the environment; see the table."
     silent = "and nothing in the environment that is recorded differs: look for what the code reads besides its inputs."
     return [*lines, known if may_change_results(verdict.environment) else silent]
-
-
-def print_diff(console: Console, diff: str) -> None:
-    """Print the beginning of a diff."""
-    lines = diff.splitlines()
-    if lines:
-        console.print("\n" + "\n".join(lines[:MOST_LINES]), markup=False)
-    if len(lines) > MOST_LINES:
-        console.print(f"  ... and {len(lines) - MOST_LINES} more lines", markup=False)
-
-
-def print_results(console: Console, comparison: Comparison, tensors: int, sides: tuple[str, str]) -> None:
-    """Print where two trainings part ways, and how far they are apart."""
-    console.print("\nWhere the results part ways", style="bold")
-    first = comparison.divergence
-    if first:
-        console.print(f"  first at {first}: {first.meaning()}", markup=False)
-    if comparison.distance:
-        console.print(f"  weights: {comparison.distance}", markup=False)
-    elif comparison.tensors:
-        console.print(f"  weights: {len(comparison.tensors)} of {tensors} tensors differ", markup=False)
-    for name, mine, theirs in comparison.metrics:
-        console.print(f"  {name}: {mine} {sides[0]}, {theirs} {sides[1]}", markup=False)
-
-
-def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
-    """Print what differs, with the values of both sides."""
-    if not rows:
-        return
-    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.padding = (0, 2)
-    for column in ("  what", *sides):
-        table.add_column(column, overflow="fold")
-    for name, mine, theirs in rows[:MOST_LINES]:
-        table.add_row(f"  {name}", mine, theirs)
-    console.print(table, markup=False, soft_wrap=False)
-    if len(rows) > MOST_LINES:
-        console.print(f"  ... and {len(rows) - MOST_LINES} more", markup=False)
 
 
 def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
@@ -267,7 +168,7 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
             "say in the paper how far the results are apart, as reports/reproduction.md does.",
         ]
-    if any(each[0].startswith("data ") for each in verdict.inputs):
+    if any(row[0].startswith("data ") for row in verdict.inputs):
         return [
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
@@ -280,7 +181,6 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
     ]
 
 
-NOT_OF_THE_RUN = "DIFFERENT INPUTS"  # says something of the code or data here, and nothing of the run
 HEADER = """# Reproduction
 
 Written by `make reproduce` from the verdicts beside each run. A run was trained again from its recorded inputs, in a
@@ -289,14 +189,12 @@ was compared bit for bit.
 """
 
 
-def write_reproducibility_report(root: Path) -> Path:
+def write_reproducibility_report(root: Path) -> None:
     """Write what the re-runs of all runs found, for a paper's appendix; the same verdicts give the same bytes."""
-    folders = sorted({path.parents[1] for place in PLACES for path in (root / place).glob("*/verdicts/*.json")})
+    folders = sorted({path.parents[1] for place in PLACES for path in (root / place).glob(f"*/{VERDICTS}/*.json")})
     sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
-    path = root / REPORT
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "\n".join([HEADER, *sections]).encode())
-    return path
+    (root / REPORT).parent.mkdir(exist_ok=True)
+    write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())
 
 
 def _section(folder: Path, root: Path) -> str:
@@ -310,8 +208,9 @@ def _section(folder: Path, root: Path) -> str:
         f" {environment['python']} and PyTorch {environment['packages'].get('torch', 'of unknown version')}."
         f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
     )
-    told = [_sentence(each) for each in verdicts_on(folder, record) if each["verdict"] != NOT_OF_THE_RUN]
-    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *told, ""])
+    here = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
+    found = [_sentence(verdict) for verdict in verdicts_on(folder, record) if verdict["verdict"] != here]
+    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
 
 
 def _sentence(verdict: dict[str, Any]) -> str:
@@ -331,8 +230,5 @@ def _sentence(verdict: dict[str, Any]) -> str:
             f" {distance['numbers']:,} of {distance['total']:,} weights differ, by at most {distance['largest']:.3g}"
             f" ({distance['ulps']:,} units of the last place)."
         )
-    for name, mine, theirs in comparison.get("metrics", []):
-        text += f" {name}: {mine} and {theirs}."
-    for name, mine, theirs in (verdict["inputs"] + verdict["environment"])[:5] if first else ():
-        text += f" {name}: {mine} and {theirs}."
-    return text
+    causes = (verdict["inputs"] + verdict["environment"])[:5] if first else []
+    return text + "".join(f" {name}: {a} and {b}." for name, a, b in [*comparison.get("metrics", []), *causes])

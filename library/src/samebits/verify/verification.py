@@ -1,15 +1,19 @@
-"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare what comes out."""
+"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare the results."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,87 +24,122 @@ from ..engine import record as records
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
 from ..engine.project import Project, project
-from ..engine.record import CONFIG, Record
+from ..engine.record import CONFIG, PROBE, RECORD, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
 from . import provenance_diff
-from .integrity import contradictions
-from .provenance_diff import NOTHING, Difference, may_change_results
-from .rerun import Comparison, RerunFailed, Result, compare, probe_words, recorded_result, rerun, steps_of_probe
-from .verdict import Kind, Verdict, nothing_compared, print_verdict, write_reproducibility_report, write_verdict
+from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
+from .provenance_diff import NOTHING, Difference, contradictions, may_change_results
+from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report, write_verdict
 
 MOST_CAUSES = 4
+LAST_LINES = 12  # of a training that failed
+
+
+class RerunFailed(Exception):
+    """The training ended with an error; the text holds its last lines."""
+
+
+def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, python: str = sys.executable) -> Result:
+    """Train in a process of its own, printing the lines that tell how far it is, and read the result.
+
+    The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
+    own library.
+
+    Raises:
+        RerunFailed: it ended with an error.
+        UserError: the recorded library is not in the tree.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
+    library = [] if tree == project().root else recorded_library(tree)
+    paths = [str(tree / "src"), *library, *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    command = [python, "-m", f"{package}.train", *overrides, f"paths.models={quote(str(folder))}"]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if re.match(r"epoch \d", line):
+                    print(f"\n  {line.rstrip()}", end="")
+        except BaseException:  # whoever stops us, stops it
+            process.kill()
+            raise
+    if process.returncode:
+        raise RerunFailed("\n".join(lines[-LAST_LINES:]))
+    (directory,) = (path.parent for path in folder.glob(f"*/{RECORD}"))
+    record = json.loads((directory / RECORD).read_text())
+    if (directory / PROBE).exists():
+        seen = json.loads((directory / PROBE).read_text())
+        record |= {"environment": seen["environment"], "inputs": record["inputs"] | {"outside": seen["outside"]}}
+    return recorded_result(directory, record)
+
+
+def recorded_library(tree: Path) -> list[str]:
+    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has no lock."""
+    lock, target = tree / "requirements/samebits.txt", tree / ".samebits"
+    locked = re.search(r"vendor/samebits-\S+\.whl", lock.read_text(encoding="utf-8")) if lock.exists() else None
+    if locked is None:
+        return []
+    if not (tree / locked[0]).exists():
+        raise UserError(f"the recorded code has no {locked[0]}, which it was trained with: leave out CODE= and FRESH=.")
+    if not target.exists():
+        with zipfile.ZipFile(tree / locked[0]) as wheel:
+            wheel.extractall(target)
+    return [str(target)]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is verified.
+    """How a run is verified."""
 
-    Attributes:
-        probe: only the first traced steps.
-        recorded_code: train with the recorded state of the code, not with the one here.
-        fresh: with that, in an environment that is installed anew from its lock.
-        operator: name the first differing operator, wherever the first diverging step is.
-        by: who verifies, for the verdict's file.
-    """
-
-    probe: bool = False
-    recorded_code: bool = False
-    fresh: bool = False
-    operator: bool = False
-    by: str | None = None
+    probe: bool = False  # only the first traced steps
+    recorded_code: bool = False  # train with the recorded state of the code, not with the one here
+    fresh: bool = False  # with that, in an environment that is installed anew from its lock
+    operator: bool = False  # name the first differing operator, wherever the first diverging step is
+    by: str | None = None  # who verifies, for the verdict's file
 
 
 class Verification:
-    """One run's verification: what is trained where, and what was found.
-
-    Args:
-        run: its directory.
-        options: how.
-        folder: for everything that is written; removed by the caller.
-        root: of the project whose data is read.
-    """
+    """One run's verification: what is trained where, and what was found."""
 
     def __init__(self, run: Path, options: Options, folder: Path, root: Path | None = None) -> None:
-        self.run = run
-        self.root = root or project().root
+        self.run = run  # its directory
         self.options = options
-        self.folder = folder
+        self.folder = folder  # for everything that is written; removed by the caller
+        self.root = root or project().root  # of the project whose data is read
         self.record: Record = records.read_finished(run)
         self.reruns = 0
         self.upto: int | None = None  # the last step to compare; all where it is None
         self.tree, self.python = project().root, sys.executable
-        self.words: list[str] | None = None  # where the settings here differ from the saved ones
+        self.overrides: list[str] | None = None  # where the settings here differ from the saved ones
         self.machine: dict[str, object] = {}  # that trained again
 
     @cached_property
     def recorded_tree(self) -> Path:
-        """The recorded state of the code, written to a folder when it is first asked for.
-
-        Raises:
-            UserError: it is not in this repository.
-        """
+        """The recorded state of the code, written to a folder when it is first used; a UserError where it is lost."""
         tree = self.folder / "recorded"
         provenance_diff.export_code(self.record, self.run, tree)
         return tree
 
     def verdict(self) -> Verdict:
-        """Find the verdict.
-
-        Raises:
-            UserError: nothing can be compared.
-        """
-        found = contradictions(self.run, self.record)
-        if found:
+        """Find the verdict; a UserError says why nothing can be compared."""
+        if found := contradictions(self.run, self.record):
             return self._make(Kind.TAMPERED, causes=found)
         self.cfg = read_config(self.run, self.root)
         make_available(self.cfg)
-        data = provenance_diff.data_differences(self.record, self.cfg)
-        if data:
+        if data := provenance_diff.data_differences(self.record, self.cfg):
             return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
         self.original = recorded_result(self.run, self.record)
-        if self.options.probe:
-            self.upto = steps_of_probe(self.original.rows, self.run)
+        if self.options.probe:  # the steps that the trace has without a gap, from the first on
+            steps = [row["step"] for row in self.original.rows if "batch" in row]
+            self.upto = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+            if not self.upto:
+                mend = f"use `make reproduce RUN={self.run}`"
+                raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
         inputs = self._choose_code()
         try:
             return self._judge(self._train(), inputs)
@@ -108,29 +147,30 @@ class Verification:
             if not inputs:
                 raise UserError(f"{self.run} could not be trained again; its last lines were:\n{error}") from error
             last = f"training with them fails: {str(error).splitlines()[-1]}"
-            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._diff(inputs), causes=[last])
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, diff=self._code_diff(inputs), causes=[last])
 
     def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
         comparison = compare(self.original, first, self.upto)
         environment = provenance_diff.environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
-        inputs = inputs + [each for each in self._loaded_otherwise(first) if each[0].rpartition(" ")[2] not in listed]
+        inputs = inputs + [row for row in self._loaded_otherwise(first) if row[0].rpartition(" ")[2] not in listed]
         found = {"inputs": inputs, "environment": environment, "comparison": comparison}
         if not comparison:
             return self._make(Kind.IDENTICAL, **found)
         if inputs:
             found["comparison"] = self._with_operator(comparison)
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
-            suspected = [each for each in self._suspects(first) if each.partition(":")[0] in changed]
-            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._diff(inputs), suspects=suspected)
-        second = self._train()
-        among_themselves = compare(first, second, self.upto)
-        if among_themselves:
+            suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
+            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
+        if among_themselves := compare(first, self._train(), self.upto):
             found["comparison"] = self._with_operator(among_themselves, again=True)
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
         if self.original.rows and not comparison.divergence and not may_change_results(environment):
-            return self._make(Kind.TAMPERED, **found, causes=_edited_outputs(comparison))
+            causes = [f"{name}: the record says {a}, training gives {b}" for name, a, b in comparison.metrics]
+            causes += [f"the tensor {name} is not what training gives" for name in comparison.tensors]
+            causes.append("every traced step is the recorded one, and two trainings here agree on what comes out")
+            return self._make(Kind.TAMPERED, **found, causes=causes)
         found["comparison"] = self._with_operator(comparison)
         patched = sorted(dict(first.environment["patched"].items() - self.original.environment["patched"].items()))
         causes = [f"{name} is not as its package was installed, nor as it was recorded" for name in patched]
@@ -151,24 +191,23 @@ class Verification:
     def _suspects(self, result: Result) -> list[str]:
         source = Project(self.tree, project().name).source
         files = {name: source / name for name in result.inputs["code"]}
-        return provenance_diff.nondeterminism_lint(
-            files | {name: self.tree / name for name in result.inputs["outside"]}
-        )
+        files |= {name: self.tree / name for name in result.inputs["outside"]}
+        return provenance_diff.nondeterminism_lint(files)
 
     # --- training again
 
     def _choose_code(self) -> list[Difference]:
         """Decide which code trains; return how it differs from the recorded inputs."""
         if not (self.options.recorded_code or self.options.fresh):
-            settings, self.words = provenance_diff.settings_differences(self.record)
+            settings, self.overrides = provenance_diff.settings_differences(self.record)
             return provenance_diff.code_differences(self.record) + settings
         self.tree = self.recorded_tree
         if self.options.fresh:
             print("Installing the recorded packages into a new environment.", flush=True)
             left_out = ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")
             kept = {name: value for name, value in os.environ.items() if name not in left_out}
-            command = ["sh", "requirements/install.sh"]
-            installed = subprocess.run(command, cwd=self.tree, env=kept | {"VENV": ".venv"})
+            install = ["sh", "requirements/install.sh"]
+            installed = subprocess.run(install, cwd=self.tree, env=kept | {"VENV": ".venv"})
             if installed.returncode:
                 raise UserError("the recorded packages cannot be installed; the lines above say why.")
             self.python = str(self.tree / ".venv/bin/python")
@@ -177,28 +216,29 @@ class Verification:
     def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
         self.reruns += 1
         upto = upto or self.upto
-        label = f"re-run {self.reruns}"
-        print(f"{label}: training {'the first steps ' if upto else ''}again", end="", flush=True)
+        print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
-        words, cfg = [str(self._saved_settings())], self.cfg
-        if self.words is not None and tree is None:
-            words, cfg = [*self.words, f"paths.root={quote(str(self.root))}"], compose(self.words)
+        if self.overrides is not None and tree is None:
+            overrides, cfg = [*self.overrides, f"paths.root={quote(str(self.root))}"], compose(self.overrides)
+        else:
+            overrides, cfg = [str(self._settings)], self.cfg
         # a re-run writes into its own folder alone
-        words = [*words, "snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
-        tree = tree or self.tree
+        overrides += ["snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
         if upto:
-            words += probe_words(upto)
+            probe = f"_target_:samebits.engine.callbacks.Probe,steps:{upto},directory:'${{paths.run}}'"
+            overrides.append(f"+callbacks.probe={{{probe}}}")
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(words, folder, tree, project().name, self.python, lambda line: print(f"\n  {line}", end=""))
+            return rerun(overrides, folder, tree or self.tree, project().name, self.python)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
-    def _saved_settings(self) -> Path:
-        """Write the run's settings, with the paths of the project whose data is read: a tree elsewhere has none."""
+    @cached_property
+    def _settings(self) -> Path:
+        """The run's settings in a file, with the paths of the project whose data is read: a tree elsewhere has none."""
         path = self.folder / "settings" / CONFIG
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir()
         path.write_text(OmegaConf.to_yaml(self.cfg), encoding="utf-8")
         return path
 
@@ -225,43 +265,23 @@ class Verification:
             return comparison
         return replace(comparison, divergence=found)
 
-    def _diff(self, inputs: list[Difference]) -> str:
-        if not any(name.startswith("code") for name, *_ in inputs):
-            return ""
-        try:
-            return provenance_diff.code_diff(inputs, self.recorded_tree)
-        except UserError as error:
-            return f"(no diff: {error})"
+    def _code_diff(self, inputs: list[Difference]) -> str:
+        return provenance_diff.code_diff(inputs, lambda: (self.recorded_tree, project().root))
 
     def _make(self, kind: Kind, **found: object) -> Verdict:
         outputs = self.record["outputs"]
         rows = outputs["trace"]["rows"] if outputs["trace"] and kind is not Kind.TAMPERED else 0
         compared = {"rows": rows, "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
-        command = records.command(self.record)
-        portable = self.record["inputs"]["config"]["determinism"]["portable"]
-        about = {"compared": compared, "command": command, "portable": portable, **found}
-        return Verdict(kind, self.record["run"], self.upto, **about)
-
-
-def _edited_outputs(comparison: Comparison) -> list[str]:
-    return [
-        *(f"{name}: the record says {mine}, training gives {theirs}" for name, mine, theirs in comparison.metrics),
-        *(f"the tensor {name} is not what training gives" for name in comparison.tensors),
-        "every traced step is the recorded one, and two trainings here agree on what comes out",
-    ]
+        determinism = self.record["inputs"]["config"]["determinism"]
+        about = {"compared": compared, "command": records.command(self.record), "portable": determinism["portable"]}
+        return Verdict(kind, self.record["run"], self.upto, **{**about, **found})
 
 
 def verify(run: Path, options: Options, keep: bool = True, root: Path | None = None) -> Verdict:
-    """Check a run, train it again, and find the verdict; one that went through the whole run is kept beside it.
+    """Check a run, train it again on the data of `root`, and find the verdict.
 
-    Args:
-        run: its directory, or a published copy.
-        options: how.
-        keep: whether to write the verdict down.
-        root: of the project whose data is read.
-
-    Raises:
-        UserError: nothing could be compared.
+    One that went through the whole run is written beside it, if it is to be kept. A UserError says why nothing could be
+    compared.
     """
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:

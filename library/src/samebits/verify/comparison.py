@@ -1,0 +1,340 @@
+"""What made a run, and why two runs differ, bit for bit: `samebits show [RUN]`, `samebits compare RUN RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from safetensors import deserialize
+
+from ..engine import record as records
+from ..engine import weights
+from ..engine.errors import UserError
+from ..engine.project import project
+from ..engine.record import METRICS, RECORD, WEIGHTS, Record
+from ..engine.run_loader import newest_run
+from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read_trace
+from . import provenance_diff
+from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
+
+VERDICTS = "verdicts"  # folder beside the run
+PLACES = ("models", "reports")  # where runs and their published copies are
+
+
+def verdicts_on(run: Path, record: Record) -> list[dict[str, Any]]:
+    """Read the verdicts on a record, the oldest first; those on another one that stood in its place are passed over."""
+    found = [json.loads(path.read_text()) for path in sorted((run / VERDICTS).glob("*.json"))]
+    return [verdict for verdict in found if verdict.get("record") == record["sha256"]]
+
+
+# --- how the results of two trainings differ
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training left: the recorded run, or one that was done again."""
+
+    rows: list[Row]  # of its trace
+    outputs: dict[str, Any] | None  # of its record; None where it was ended after the first steps
+    environment: dict[str, Any]  # of its record; edited files of the library are among the patched ones
+    inputs: dict[str, Any]  # of its record; `outside` is the code from elsewhere that it loaded
+    weights: Path  # may be missing
+
+
+def recorded_result(run: Path, record: Record) -> Result:
+    """Read the result of a run that has finished, or of a probe, whose record has no outputs."""
+    inputs, environment = record["inputs"], record["environment"]
+    edited = {f"samebits/{name}": sha256 for name, sha256 in inputs.get("library", {}).items()}
+    environment = environment | {"patched": environment["patched"] | edited}
+    return Result(read_trace(run / TRACE), record.get("outputs"), environment, {"outside": {}} | inputs, run / WEIGHTS)
+
+
+@dataclass(frozen=True)
+class WeightDiff:
+    """How far two sets of weights are apart."""
+
+    tensors: int  # that differ
+    numbers: int  # single ones that differ
+    total: int  # of numbers
+    largest: float  # absolute difference; NaN where one is not a number
+    ulps: int  # the largest difference in units of the last place: the count of floating-point numbers in between
+
+    def __str__(self) -> str:
+        return (
+            f"{self.numbers:,} of {self.total:,} numbers in {self.tensors} tensors differ,"
+            f" by at most {self.largest:.3g} or {self.ulps:,} units of the last place"
+        )
+
+
+def weight_diff(one: Path, other: Path) -> WeightDiff | None:
+    """Measure how far the weights in two safetensors files are apart; None where their names or shapes differ."""
+    mine, theirs = (dict(deserialize(path.read_bytes())) for path in (one, other))
+    if {name: part["shape"] for name, part in mine.items()} != {name: part["shape"] for name, part in theirs.items()}:
+        return None
+    tensors = numbers = total = ulps = 0
+    largest = 0.0
+    for name in mine:
+        (a, a_bits), (b, b_bits) = _numbers(mine[name]), _numbers(theirs[name])
+        if len(a_bits) != len(b_bits):
+            return None
+        differ = a_bits != b_bits
+        count = int(differ.sum())
+        total += len(a)
+        if count:
+            tensors, numbers = tensors + 1, numbers + count
+            with np.errstate(invalid="ignore", over="ignore"):
+                largest = float(np.fmax(largest, np.abs(a[differ] - b[differ]).max()))
+            ranks = zip(_rank(a_bits[differ]).tolist(), _rank(b_bits[differ]).tolist(), strict=True)
+            ulps = max(ulps, max(abs(x - y) for x, y in ranks))
+    return WeightDiff(tensors, numbers, total, largest, ulps)
+
+
+def _numbers(tensor: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Read a tensor of a safetensors file: its numbers as float64 (N,), and their bits as signed integers (N,)."""
+    content, name = bytes(tensor["data"]), weights.DTYPES.get(tensor["dtype"], "uint8")
+    if name == "bfloat16":
+        bits = np.frombuffer(content, np.int16)
+        return (bits.astype(np.int32) << 16).view(np.float32).astype(np.float64), bits
+    values = np.frombuffer(content, name)
+    return values.astype(np.float64), values.view(f"i{values.itemsize}")
+
+
+def _rank(bits: np.ndarray) -> np.ndarray:
+    """Number floating-point numbers in their order, so that neighbours differ by 1; -0.0 and 0.0 are one number."""
+    lowest = int(np.iinfo(bits.dtype).min)
+    wide = bits.astype(object) if bits.dtype.itemsize == 8 else bits.astype(np.int64)
+    return np.where(wide < 0, lowest - wide, wide)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two trainings; false where nothing does."""
+
+    divergence: Divergence | None  # the first step and column of the traces
+    tensors: list[str]  # names of the weights that differ
+    metrics: list[Difference]
+    distance: WeightDiff | None  # where the weights of both are at hand
+
+    def __bool__(self) -> bool:
+        return bool(self.divergence or self.tensors or self.metrics)
+
+
+def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
+    """Compare two trainings bit for bit, or only their steps up to `upto`."""
+    divergence = first_divergence(one.rows, other.rows, upto)
+    if upto is not None or one.outputs is None or other.outputs is None:
+        return Comparison(divergence, [], [], None)
+    tensors = differing_files(one.outputs["tensors"], other.outputs["tensors"])
+    metrics = differing(one.outputs["metrics"], other.outputs["metrics"])
+    mine, theirs = one.outputs.get("predictions"), other.outputs.get("predictions")
+    if mine and theirs and mine != theirs:
+        metrics.append(("predictions", mine[:12], theirs[:12]))
+    both = tensors and one.weights.exists() and other.weights.exists()
+    distance = weight_diff(one.weights, other.weights) if both else None
+    return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
+
+
+def terminal() -> Console:
+    """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
+    return Console(markup=False, highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
+
+
+def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
+    """Print what differs, with the values of both sides."""
+    if not rows:
+        return
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.padding = (0, 2)
+    for column in ("  what", *sides):
+        table.add_column(column, overflow="fold")
+    for name, mine, theirs in rows[:MOST_LINES]:
+        table.add_row(f"  {name}", mine, theirs)
+    console.print(table, markup=False, soft_wrap=False)
+    if len(rows) > MOST_LINES:
+        console.print(f"  ... and {len(rows) - MOST_LINES} more")
+
+
+def print_diff(console: Console, diff: str) -> None:
+    """Print the beginning of a diff."""
+    lines = diff.splitlines()
+    if lines:
+        console.print("\n" + "\n".join(lines[:MOST_LINES]))
+    if len(lines) > MOST_LINES:
+        console.print(f"  ... and {len(lines) - MOST_LINES} more lines")
+
+
+def print_results(console: Console, comparison: Comparison, tensors: int, sides: tuple[str, str]) -> None:
+    """Print where two trainings part ways, and how far they are apart."""
+    console.print("\nWhere the results part ways", style="bold")
+    first = comparison.divergence
+    if first:
+        console.print(f"  first at {first}: {first.meaning()}")
+    if comparison.distance:
+        console.print(f"  weights: {comparison.distance}")
+    elif comparison.tensors:
+        console.print(f"  weights: {len(comparison.tensors)} of {tensors} tensors differ")
+    for name, mine, theirs in comparison.metrics:
+        console.print(f"  {name}: {mine} {sides[0]}, {theirs} {sides[1]}")
+
+
+@contextmanager
+def nothing_compared() -> Iterator[None]:
+    """Leave with the exit status 2 after an error that nobody foresaw: Python's own, 1, means that results differ."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(2) from None
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print why two runs differ; the exit status is 0 where both have the same results, else 1."""
+    with nothing_compared():
+        comparison = _compare(arguments.a, arguments.b)
+    raise SystemExit(1 if comparison else 0)
+
+
+def _compare(a: Path, b: Path) -> Comparison:
+    one, other = records.read_finished(a), records.read_finished(b)
+    console = terminal()
+    for run, record in ((a, one), (b, other)):
+        for contradiction in contradictions(run, record):
+            console.print(f"warning: {run}: {contradiction}")
+    results = recorded_result(a, one), recorded_result(b, other)
+    comparison = compare(*results)
+    inputs = provenance_diff.named("settings", differing(one["inputs"]["config"], other["inputs"]["config"]))
+    inputs += provenance_diff.input_differences(one["inputs"], other["inputs"])
+    environment = provenance_diff.environment_differences(*(result.environment for result in results))
+    console.print(f"A  {one['run']}\nB  {other['run']}\n")
+    if not comparison:
+        why = "every traced step, every tensor and every metric is the same, bit for bit"
+    elif inputs:
+        why = "the inputs differ; see the table"
+    elif environment:
+        why = "the inputs are the same, so the difference lies in the environment; see the table"
+    else:
+        why = f"neither inputs nor environment differ: make reproduce RUN={a} says whether the code repeats"
+    verdict, colour = ("DIFFERENT", "yellow") if comparison else ("IDENTICAL", "green")
+    console.print(verdict, style=f"bold {colour}", end="  ")
+    console.print(why)
+    print_table(console, "Inputs", inputs, ("A", "B"))
+    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+
+        def trees() -> list[Path]:
+            targets = [Path(folder) / "one", Path(folder) / "other"]
+            provenance_diff.export_code(one, a, targets[0])
+            provenance_diff.export_code(other, b, targets[1])
+            return targets
+
+        print_diff(console, provenance_diff.code_diff(inputs, trees))
+    if comparison:
+        print_results(console, comparison, len(one["outputs"]["tensors"]), ("in A", "in B"))
+    print_table(console, "Environment", environment, ("A", "B"))
+    return comparison
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line of `samebits compare`."""
+    described = argparse.ArgumentParser(
+        description="Say why two runs differ.",
+        epilog="Exit status: 0 the same results, 1 different ones, 2 nothing could be compared.",
+    )
+    described.add_argument("a", type=Path, metavar="A", help="folder of a run")
+    described.add_argument("b", type=Path, metavar="B", help="folder of another run")
+    return described
+
+
+# --- what made a run
+
+
+def find_run(path: Path) -> Path:
+    """Find the run that made some weights, by the id in the file; a UserError where it is not here, or has others."""
+    run_id = weights.read_run(path)
+    tensors = weights.digests(path.read_bytes())[1]
+    paths = [found for place in PLACES for found in sorted(project().root.glob(f"{place}/*/{RECORD}"))]
+    candidates = {found.parent: json.loads(found.read_text()) for found in paths}
+    named = [run for run, record in candidates.items() if record.get("run") == run_id]
+    if not named:
+        raise UserError(
+            f"{path} was made by the run {run_id}, whose record is not in models/: look for it where the file comes"
+            f" from, or in Git: git log --all --oneline -S'{run_id}' -- '*{RECORD}'."
+        )
+    for run in sorted(named, key=lambda run: run.name != run_id):
+        if candidates[run].get("outputs", {}).get("tensors") == tensors:
+            return run
+    raise UserError(
+        f"{path} says that it was made by the run {run_id}, but the tensors are not those whose hashes"
+        f" {os.path.relpath(named[0])}/{RECORD} holds: do not use it; take {WEIGHTS} from there."
+    )
+
+
+def describe(run: Path, record: Record) -> list[tuple[str, str]]:
+    """Describe a run in a screenful: label and text of each line."""
+    inputs, source, observed = record["inputs"], record["source"], record["observed"]
+    lines = [("run", record["run"]), ("folder", os.path.relpath(run))]
+    if observed["status"] != "finished":
+        return [*lines, ("status", f"not finished: {records.command(record)} goes on with it")]
+    environment, outputs, origin = record["environment"], record["outputs"], inputs.get("origin", {})
+    config, determinism, packages = inputs["config"], inputs["config"]["determinism"], environment["packages"]
+    starts = f" in {observed['starts']} starts" if observed["starts"] > 1 else ""
+    code = f"commit {source['commit'][:12]}" if "commit" in source else f"tree {source['tree'][:12]}, "
+    code += source.get("remark", "")
+    if changed := source.get("changed"):
+        more = ", ..." if len(changed) > 3 else ""
+        code += f", and {len(changed)} files that differed from it: {', '.join(changed[:3])}{more}"
+    kind = "portable" if determinism["portable"] else "on this kind of machine" if determinism["enabled"] else "off"
+    verdicts = ", ".join(f"{found['verdict']} ({found['when'][:10]})" for found in verdicts_on(run, record)[-4:])
+    lines += [
+        ("trained", f"{observed['ended']}, {observed['wall_seconds']:,.0f} s{starts}, {observed['steps']:,} steps"),
+        ("memory", f"{observed['peak_memory_bytes'] / 1e6:,.0f} MB at most"),
+        ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in outputs["metrics"].items())),
+        ("weights", f"sha256 {outputs['weights']}, {observed['parameters']:,} parameters"),
+        ("command", "" if source.get("overrides") is None else records.command(record)),
+        ("code", code),
+        ("remote", source.get("remote")),
+        ("outside", ", ".join(inputs.get("outside", {}))),
+        ("data", f"{origin.get('title') or config.get('data', {}).get('name')}"),
+        *((key, origin.get(key)) for key in ("licence", "address", "card")),
+        *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
+        ("seed", f"{config['seed']}; determinism: {kind}"),
+        ("machine", f"{environment['processor']['model']}, {environment['system']['os']}"),
+        ("software", f"Python {environment['python']}, PyTorch {packages.get('torch')}"),
+        ("samebits", packages.get("samebits")),
+        ("GPU", environment["gpu"] and environment["gpu"]["model"]),
+        ("patched", ", ".join(environment["patched"])),
+        ("verdicts", verdicts or f"none yet: make reproduce RUN={os.path.relpath(run)}"),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def show_main(arguments: argparse.Namespace) -> None:
+    """Print what made a run, and warn of what does not fit."""
+    path: Path = arguments.path or newest_run()
+    run = find_run(path) if path.is_file() and path.suffix == ".safetensors" else path
+    record = records.read_record(run)
+    for label, text in describe(run, record):
+        print(f"{label:<10}{text}")
+    if record["observed"]["status"] == "finished" and (run / METRICS).exists():
+        for contradiction in contradictions(run, record):
+            print(f"{'WARNING':<10}{contradiction}")
+
+
+def show_parser() -> argparse.ArgumentParser:
+    """Describe the command line of `samebits show`."""
+    described = argparse.ArgumentParser(description="Say what made a run, or some weights.")
+    what = "folder of a run, or a .safetensors file (default: the run that finished last)"
+    described.add_argument("path", nargs="?", type=Path, help=what)
+    return described
