@@ -17,7 +17,7 @@ from .project import NAME, ROOT, UserError, command, module
 
 metadata, archive, tree = (
     module("samebits.report.documents"),
-    module("samebits.bundle.bundle"),
+    module("samebits.bundle"),
     module("samebits.bundle.contents"),
 )
 bundle = archive.bundle

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import sys
 from importlib import import_module
+from importlib.resources import files
 
 from ..engine.errors import UserError
 
@@ -20,11 +21,11 @@ VERBS = {
     "search": ("search.search", "", "search for good settings, as configs/search/ says"),
     "report": ("report.report", "", "write the report on all runs"),
     "replicate": ("report.replication", "", "train the main run's experiment on other data"),
-    "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
+    "bundle": ("bundle", "", "put a run and all it was made of into one file"),
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),
     "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
-    "config": ("cli.config", "", "print one of the library's configs, to be copied"),
+    "config": ("cli", "config_", "print one of the library's configs, to be copied"),
     "lab": ("serve", "lab_", "serve JupyterLab and the report"),
     "tracking": ("serve", "tracking_", "serve MLflow's pages behind a password"),
     "update": ("cli.update", "", "bring a newer version of the template"),
@@ -72,3 +73,30 @@ def main(arguments: list[str] | None = None) -> None:
         parser.prog = f"samebits {verb}"
         parser.description = parser.description or f"{about[0].upper()}{about[1:]}."
         getattr(found, f"{prefix}main")(parser.parse_intermixed_args(rest))
+
+
+def config_parser() -> argparse.ArgumentParser:
+    """Describe the command line of `samebits config determinism/portable`."""
+    described = argparse.ArgumentParser(
+        description="Print one of the library's configs, to be copied: a file of the same name in the project's"
+        " configs/ wins over it."
+    )
+    described.add_argument("name", nargs="?", help="as determinism/portable (default: list them)")
+    return described
+
+
+def config_main(arguments: argparse.Namespace) -> None:
+    """Print one of the library's configs, or the list of them.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    folders = [each for each in files("samebits.configs").iterdir() if each.is_dir()]
+    configs = {f"{folder.name}/{path.name}": path for folder in folders for path in folder.iterdir()}
+    texts = {name.removesuffix(".yaml"): path for name, path in sorted(configs.items()) if name.endswith(".yaml")}
+    if arguments.name is None:
+        print("\n".join(texts))
+    elif arguments.name in texts:
+        print(texts[arguments.name].read_text(encoding="utf-8"), end="")
+    else:
+        raise UserError(f"the library has no config {arguments.name!r}: choose from {', '.join(texts)}.")
