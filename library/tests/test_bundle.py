@@ -169,11 +169,11 @@ def test_edits_of_the_library_go_in_with_its_source_alone(trained: Path, tmp_pat
     record = json.loads((trained / "record.json").read_text())
     library = Path(module("samebits").__file__).parent
     record["inputs"]["library"] = {"run.py": module("samebits.engine.hashing").file_sha256(library / "run.py")}
-    (remark,) = tree._library(record, tmp_path)
+    (remark,) = tree._edited_library(record, tmp_path)
     assert remark == "samebits/run.py was not as released when the run was trained, and is not in the bundle"
     (tmp_path / "src/samebits").mkdir(parents=True)
     shutil.copy(library / "run.py", tmp_path / "src/samebits")  # as `make eject` has it
-    assert tree._library(record, tmp_path) == []
+    assert tree._edited_library(record, tmp_path) == []
 
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,18 +47,16 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
     when = (max(year, 1980), *rest)  # a zip knows no earlier year
     path.parent.mkdir(parents=True, exist_ok=True)
     total = sum(source.stat().st_size for source in files.values())
+    bar = Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW)
 
     def write(file: IO[bytes]) -> None:
-        with (
-            zipfile.ZipFile(file, "w") as archive,
-            Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW) as progress,
-        ):
-            task = progress.add_task("Writing", total=total)
+        with zipfile.ZipFile(file, "w") as archive, bar:
+            task = bar.add_task("Writing", total=total)
             for name, source in sorted(files.items()):
-                with source.open("rb") as content, archive.open(_described(f"{top}/{name}", source, when), "w") as copy:
+                with source.open("rb") as content, archive.open(_entry(f"{top}/{name}", source, when), "w") as copy:
                     while block := content.read(BLOCK):
                         copy.write(block)
-                        progress.advance(task, len(block))
+                        bar.advance(task, len(block))
 
     try:
         replace_atomically(path, write)
@@ -68,15 +66,15 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
         raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
 
 
-def _described(name: str, source: Path, when: tuple[int, ...]) -> zipfile.ZipInfo:
+def _entry(name: str, source: Path, when: tuple[int, ...]) -> zipfile.ZipInfo:
     """Describe a file; which of its permissions count: whether it is a program, and whether it may be written to."""
-    mode = source.stat().st_mode
-    described = zipfile.ZipInfo(name, when)  # type: ignore[arg-type] # six numbers
-    described.create_system = 3  # Unix, wherever it is written
-    described.external_attr = (stat.S_IFREG | (0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444)) << 16
-    described.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
-    described.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
-    return described
+    mode, size = source.stat().st_mode, source.stat().st_size
+    entry = zipfile.ZipInfo(name, when)  # type: ignore[arg-type] # six numbers
+    entry.create_system = 3  # Unix, wherever it is written
+    entry.external_attr = (stat.S_IFREG | (0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444)) << 16
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+    entry.file_size = size  # from this, zipfile knows whether the large format is needed
+    return entry
 
 
 def bundle(
@@ -101,15 +99,15 @@ def bundle(
 
     root = root or project().root
     with tempfile.TemporaryDirectory(prefix="bundle-") as staging:
-        tree, described = Path(staging) / "tree", Path(staging) / crate.METADATA
-        found = contents.collect(run, tree, with_data, root)
+        tree, description = Path(staging) / "tree", Path(staging) / crate.METADATA
+        collected = contents.collect(run, tree, with_data, root)
         metadata = read_project(tree)
-        described.write_bytes(crate.describe(found, metadata, with_data))
-        found.files[crate.METADATA] = described
-        top = f"{metadata.slug}-{found.record['run']}" + ("" if with_data else "-without-data")
+        description.write_bytes(crate.describe(collected, metadata, with_data))
+        files = collected.files | {crate.METADATA: description}
+        top = f"{metadata.slug}-{collected.record['run']}" + ("" if with_data else "-without-data")
         path = (folder or root / "dist") / f"{top}.zip"
-        write_zip(path, top, found.files, found.record["observed"]["ended"])
-    return path, len(found.files), found.remarks
+        write_zip(path, top, files, collected.record["observed"]["ended"])
+    return path, len(files), collected.remarks
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,8 @@ import fnmatch
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -53,11 +54,11 @@ class Contents:
     record: Record
     run: str
     files: dict[str, Path]
-    data: dict[str, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
+    data: dict[str, str]
+    remarks: list[str]
 
 
-def collect(run: Path, staging: Path, with_data: bool, root: Path | None = None) -> Contents:
+def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     """Check a run, and collect what belongs to it.
 
     Args:
@@ -69,39 +70,40 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path | None = None)
     Raises:
         UserError: the run has not finished, was edited, lacks its weights, or its data or code are not here.
     """
-    root = root or project().root
     record, name = records.read_finished(run), os.path.relpath(run)
     require_unedited(run)
     if not (run / WEIGHTS).exists():
         raise UserError(f"{name}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
-    if not with_data:
-        _require_addresses(name, record)
+    origin = record["inputs"].get("origin", {}).get("files", [])
+    private = [each["uri"] for each in origin if urlparse(each["uri"]).scheme == "file"]
+    if private and not with_data:
+        raise UserError(
+            f"{name} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
+            " or publish them first and write their address into configs/data/."
+        )
     data = _data(name, record, read_config(run, root), root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"models/{run.resolve().name}"
-    files = {path.relative_to(staging).as_posix(): path for path in sorted(staging.rglob("*")) if path.is_file()}
-    files |= {f"{place}/{each}": run / each for each in PUBLISHED if (run / each).exists()}
-    files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in sorted(run.glob(VERDICTS))}
-    files |= _reports(root)
-    files |= {each: path for each, (path, _) in data.items()}
+    parts = [run / each for each in PUBLISHED if (run / each).exists()] + sorted(run.glob(VERDICTS))
+    files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
+    files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
+    reports = {path.relative_to(root).as_posix(): path for path in _files(root / "reports") if not path.is_symlink()}
+    # the weights of the reference, which Git has not either, stay here
+    files |= {each: path for each, path in reports.items() if not is_left_out(each) and path.name != WEIGHTS}
+    files |= {each: root / each for each in data}
     files |= {LOCK: root / LOCK} if (root / LOCK).exists() else {}
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
-    return Contents(root, record, place, files, {each: sha256 for each, (_, sha256) in data.items()}, remarks)
+    return Contents(root, record, place, files, data, remarks)
 
 
-def _require_addresses(name: str, record: Record) -> None:
-    """Refuse to name data by an address that means something on this computer alone."""
-    for each in record["inputs"].get("origin", {}).get("files", []):
-        if urlparse(each["uri"]).scheme == "file":
-            raise UserError(
-                f"{name} was made of {each['uri']}, which nobody else can fetch: bundle it with its data (without"
-                " DATA=no), or publish them first and write their address into configs/data/."
-            )
+def _files(folder: Path) -> Iterator[Path]:
+    """List the files in a folder and below, sorted."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, tuple[Path, str]]:
-    """Find the data that the run read, and the raw files where they are here: path and sha256 of each."""
+def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, str]:
+    """List the data that the run read, and the raw files where they are here: path in the project and sha256."""
     processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
     if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
         raise UserError(
@@ -116,16 +118,9 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, t
             " the run's data in configs/train.yaml and run `make data`, or bundle the run without data, with DATA=no."
         )
     origin = record["inputs"].get("origin", {}).get("files", [])
-    found = [(processed / each, sha256) for each, sha256 in record["inputs"]["data"].items()]
-    found += [(raw / each["name"], each["sha256"]) for each in origin if (raw / each["name"]).exists()]
-    return {path.relative_to(root).as_posix(): (path, sha256) for path, sha256 in sorted(found)}
-
-
-def _reports(root: Path) -> dict[str, Path]:
-    """Find the reports; the weights of the reference, which Git has not either, stay here."""
-    paths = sorted(path for path in (root / "reports").rglob("*") if path.is_file() and not path.is_symlink())
-    names = [(path.relative_to(root).as_posix(), path) for path in paths]
-    return {name: path for name, path in names if not is_left_out(name) and path.name != WEIGHTS}
+    found = {processed / each: sha256 for each, sha256 in record["inputs"]["data"].items()}
+    found |= {raw / each["name"]: each["sha256"] for each in origin if (raw / each["name"]).exists()}
+    return {path.relative_to(root).as_posix(): sha256 for path, sha256 in sorted(found.items())}
 
 
 def is_left_out(name: str) -> bool:
@@ -154,9 +149,11 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
             f"the settings in configs/ are no longer those of {run} ({changed[0][0]}), and Git does not know those:"
             " restore them, or bundle a run of the settings here: `make train`, then `make bundle`."
         )
-    for name in REPLACED:
-        _remove(target / name, keep=".gitignore")
-    remarks = [*_add_outside(record, target), *_library(record, target), *_leave_out(target)]
+    for path in (target / name for name in REPLACED):
+        for each in path.iterdir() if path.is_dir() and not path.is_symlink() else [path]:
+            if each.name != ".gitignore":
+                _delete(each)
+    remarks = [*_add_outside(record, target), *_edited_library(record, target), *_leave_out(target)]
     _require_recorded(record, target)
     remarks += _without_logins(target)
     config = target / DVC
@@ -168,19 +165,15 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
 def without_git(config: str) -> str:
     """Change DVC's configuration so that it works without Git, and names no login."""
     lines = re.sub(r"(?m)^[ \t]*no_scm[ \t]*=.*\n?", "", SECRET.sub("", redact(config)))
-    section = re.search(r"(?m)^\[core\][ \t]*$", lines)
-    if section is None:
-        return f"{lines.rstrip()}\n[core]\n    no_scm = true\n".lstrip()
-    return f"{lines[: section.end()]}\n    no_scm = true{lines[section.end() :]}"
+    if not re.search(r"(?m)^\[core\][ \t]*$", lines):
+        lines = f"{lines.rstrip()}\n[core]\n".lstrip()
+    return re.sub(r"(?m)^\[core\][ \t]*\n?", "[core]\n    no_scm = true\n", lines, count=1)
 
 
-def _remove(path: Path, keep: str) -> None:
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        for each in path.iterdir():
-            if each.name != keep:
-                _remove(each, "")
-        if not any(path.iterdir()):
-            path.rmdir()
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
@@ -189,14 +182,14 @@ def _leave_out(target: Path) -> list[str]:
     """Remove what is private, and links out of the tree; one to a file inside becomes that file."""
     remarks = []
     for path in sorted(target.rglob("*")):
-        name = path.relative_to(target).as_posix()
         if path.is_symlink() and path.is_file() and path.resolve().is_relative_to(target.resolve()):
             content = path.read_bytes()
             path.unlink()
             path.write_bytes(content)
         elif path.is_symlink() or (path.exists() and is_left_out(path.name)):
-            remarks.append(f"{name} was left out ({'a link' if path.is_symlink() else 'private, or a cache'})")
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            reason = "a link" if path.is_symlink() else "private, or a cache"
+            remarks.append(f"{path.relative_to(target).as_posix()} was left out ({reason})")
+            _delete(path)
     return remarks
 
 
@@ -216,33 +209,31 @@ def _add_outside(record: Record, target: Path) -> list[str]:
     return remarks
 
 
-def _library(record: Record, target: Path) -> list[str]:
-    """Say which edited files of the library are not in the tree, as they are where the project holds its source."""
+def _edited_library(record: Record, target: Path) -> list[str]:
+    """Name edited files of the library that are not in the tree, as they are where the project holds its source."""
     edited = record["inputs"].get("library", {})
     inside = present_sha256(target / project().source.relative_to(project().root) / "samebits", edited)
     missing = [name for name, sha256 in edited.items() if inside.get(name) != sha256]
-    if not missing:
-        return []
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return [f"samebits/{missing[0]}{more} was not as released when the run was trained, and is not in the bundle"]
+    text = f"{more} was not as released when the run was trained, and is not in the bundle"
+    return [f"samebits/{missing[0]}{text}"] if missing else []
 
 
 def _require_recorded(record: Record, target: Path) -> None:
     """Refuse a tree that is not what the record says, for nobody would get the same with it."""
-    code = code_sha256(record["inputs"]["config"], Project(target, project().name))
-    for kind, found in (("code", code), ("lock", lock_sha256(target))):
-        recorded = record["inputs"][kind]
-        for name in sorted(recorded | found):
-            if recorded.get(name) != found.get(name):
-                raise UserError(
-                    f"the state of the code that Git keeps is not the recorded one ({kind} {name}): {INSTEAD}."
-                )
+    inputs = record["inputs"]
+    code = code_sha256(inputs["config"], Project(target, project().name))
+    changed = provenance_diff.named("code", provenance_diff.differing_files(inputs["code"], code))
+    changed += provenance_diff.named("lock", provenance_diff.differing_files(inputs["lock"], lock_sha256(target)))
+    if changed:
+        name = changed[0][0]
+        raise UserError(f"the state of the code that Git keeps is not the recorded one ({name}): {INSTEAD}.")
 
 
 def _without_logins(target: Path) -> list[str]:
     """Replace passwords in addresses; where the bytes are inputs of the run, refuse."""
     remarks, package = [], target / project().package.relative_to(project().root)
-    for path in sorted(path for path in target.rglob("*") if path.is_file()):
+    for path in _files(target):
         name = path.relative_to(target)
         is_input = path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py")
         if path.suffix == ".py" and not is_input:
