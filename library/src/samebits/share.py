@@ -31,6 +31,7 @@ from .verify.integrity import contradictions
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
+LISTED = re.compile(rf"{BEGIN}\n((?:!/.*\n)*)(?:{END}\n)?")  # in models/.gitignore
 RUN_NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
 TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits after sharing
 
@@ -74,35 +75,6 @@ def remote_address(repo: Any) -> str:
             " `.venv/bin/dvc remote add --default storage <URL or absolute path>`, and commit .dvc/config."
         )
     return str(redact(repo.config["remote"][name]["url"]))
-
-
-def pull(repo: Any) -> list[str]:
-    """Fetch what is not here, and return the files and folders that have changed.
-
-    Raises:
-        UserError: the remote cannot be reached, or has not all.
-    """
-    from dvc.exceptions import CheckoutError, DvcException
-
-    with storage_errors(remote_address(repo)):
-        try:
-            done = repo.pull()
-        except CheckoutError as error:
-            missing = ", ".join(map(str, error.target_infos))
-            raise UserError(
-                f"{missing} cannot be had from {remote_address(repo)}: somebody who has them runs `make push`, or"
-                " `make train` makes the main run's again. All else is here."
-            ) from error
-        except DvcException as error:
-            if not re.search("without (a )?confirmation", str(error)):
-                raise
-            here = f"{project().root}{os.sep}"
-            files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
-            raise UserError(
-                f"{', '.join(files[:3]) or error} would be replaced or removed, and nobody else has it: move"
-                " it away, then run `make pull` again."
-            ) from error
-    return sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
 
 
 def check_host_keys() -> None:
@@ -168,74 +140,65 @@ def not_in_git(reason: str) -> UserError:
     )
 
 
-def pointer(name: str, root: Path | None = None) -> Path:
+def pointer(name: str, root: Path) -> Path:
     """Return the path of the file by which DVC knows a run's weights."""
-    root = root or project().root
     return root / "shared" / f"{name}.dvc"
 
 
-def shared_runs(root: Path | None = None) -> set[str]:
+def shared_runs(root: Path) -> set[str]:
     """Return the names of the runs that are shared already.
 
     Raises:
         UserError: there is no list of them.
     """
-    root = root or project().root
     if not (path := root / "models" / ".gitignore").exists():
         raise UserError(f"{path} is missing, in which shared runs are listed: write `/*` and `!/.gitignore` into it.")
-    lines = path.read_text().splitlines()
-    names = {line.removeprefix("!/") for line in _block(lines)[1] if line.startswith("!/")}
+    listed = LISTED.search(path.read_text())
+    names = {line.removeprefix("!/") for line in listed[1].splitlines()} if listed else set()
     return names | {path.stem for path in (root / "shared").glob("*.dvc")}
 
 
-def finished_runs(root: Path | None = None) -> set[str]:
+def finished_runs(root: Path) -> set[str]:
     """Return the names of the finished runs that others may want to see."""
-    root = root or project().root
     names = set()
     for path in (root / "models").glob(f"*/{RECORD}"):
         try:
             status = json.loads(path.read_text())["observed"]["status"]
         except (ValueError, KeyError, TypeError):
-            status = "finished"  # `check` says what is wrong with it
+            status = "finished"  # `require_shareable` names what is wrong with it
         if status == "finished" and not path.parent.name.startswith(NEVER_SHARED):
             names.add(path.parent.name)
     return names - {main_run().name}  # which the pipeline shares
 
 
-def named_runs(runs: Sequence[Path], root: Path | None = None) -> set[str]:
+def named_runs(runs: Sequence[Path], root: Path) -> set[str]:
     """Return the names of runs that the user asks to share.
 
     Raises:
         UserError: one is none, has not finished, or is not to be shared.
     """
-    root = root or project().root
-    names = set()
     for run in runs:
         records.read_finished(run)
         if run.resolve().parent != (root / "models").resolve():
             raise UserError(f"{run} is not in models/, so it is no run of this project: name one that is.")
-        name = run.resolve().name
-        if name.startswith(NEVER_SHARED):
+        if run.resolve().name.startswith(NEVER_SHARED):
             raise UserError(f"{run} was made to try something out, and is not shared: name another run.")
-        names.add(name)
-    return names - {main_run().name}  # which the pipeline shares
+    return {run.resolve().name for run in runs} - {main_run().name}  # which the pipeline shares
 
 
-def require_shareable(names: Iterable[str], root: Path | None = None) -> None:
+def require_shareable(names: Iterable[str], root: Path) -> None:
     """Refuse to share what was edited after the training, or has no weights that could be shared.
 
     Raises:
         UserError: names the run, and what contradicts what.
     """
-    root = root or project().root
-    for name in sorted(names):
-        run = root / "models" / name
+    for run in (root / "models" / name for name in sorted(names)):
         place = os.path.relpath(run)
-        if not RUN_NAME.fullmatch(name):
+        if not RUN_NAME.fullmatch(run.name):
             raise UserError(
                 f"{place!r} has a name that Git would read as a pattern: rename it to letters, digits, - and _."
             )
-        if not (run / WEIGHTS).exists() and not pointer(name, root).exists():
+        if not (run / WEIGHTS).exists() and not pointer(run.name, root).exists():
             raise UserError(
                 f"{place}/{WEIGHTS} is missing, so the run cannot be shared: move it away, or train it again."
             )
@@ -247,64 +210,55 @@ def require_shareable(names: Iterable[str], root: Path | None = None) -> None:
 
 
 @contextmanager
-def write_pointers(names: Iterable[str], root: Path | None = None) -> Iterator[list[Path]]:
+def write_pointers(names: Iterable[str], root: Path) -> Iterator[list[Path]]:
     """Make these the shared runs, for Git; yield the files by which DVC is to know their weights, if they are here.
 
     A file that is new is a request, in which DVC enters the hash. Should the body fail, all is as it was before.
     """
-    root = root or project().root
-    names = sorted(names)
+    pointers = {pointer(name, root): name for name in sorted(names)}
     gitignore = root / "models" / ".gitignore"
-    kept = {path: path.read_bytes() for path in [gitignore, *(root / "shared").glob("*.dvc")]}
-    made = []
+    paths = {gitignore, *(root / "shared").glob("*.dvc"), *pointers}
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:
-        before, _, after = _block(gitignore.read_text().splitlines())
-        lines = [*before, BEGIN, *(f"!/{name}" for name in names), END, *after]
-        if (content := "".join(f"{line}\n" for line in lines).encode()) != kept[gitignore]:
-            write_atomically(gitignore, content)
-        for path in kept:
-            if path != gitignore and path.stem not in names:
-                path.unlink()
-        for name in names:
-            if not (path := pointer(name, root)).exists():
+        old = gitignore.read_text()
+        listed = "".join(f"!/{name}\n" for name in pointers.values())
+        text = old if LISTED.search(old) else f"{old.rstrip()}\n{BEGIN}\n"
+        text = LISTED.sub(lambda _: f"{BEGIN}\n{listed}{END}\n", text, count=1)
+        if text != old:
+            write_atomically(gitignore, text.encode())
+        for path in paths - {gitignore, *pointers}:
+            path.unlink()
+        for path, name in pointers.items():
+            if before[path] is None:
                 path.parent.mkdir(exist_ok=True)
-                made.append(path)
                 write_atomically(path, f"outs:\n- path: {WEIGHTS}\n  hash: md5\nwdir: ../models/{name}\n".encode())
-        yield [pointer(name, root) for name in names if (root / "models" / name / WEIGHTS).exists()]
+        yield [path for path, name in pointers.items() if (root / "models" / name / WEIGHTS).exists()]
     except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
-        for path, content in kept.items():
-            if not path.exists() or path.read_bytes() != content:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
                 write_atomically(path, content)
         raise
 
 
-def _block(lines: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Split the lines of models/.gitignore: before the list of shared runs, the list, and after it."""
-    if BEGIN not in lines:
-        return lines, [], []
-    start = lines.index(BEGIN)
-    end = lines.index(END, start) if END in lines[start:] else len(lines)
-    return lines[:start], lines[start + 1 : end], lines[end + 1 :]
-
-
 def main(arguments: argparse.Namespace) -> None:
-    """Share the runs, send what the remote has not, and say what is to be done next."""
+    """Share the runs, send what the remote has not, and print what is to be done next."""
+    root = project().root
     try:
-        git_snapshot.text(project().root, "rev-parse", "--show-toplevel")
+        git_snapshot.text(root, "rev-parse", "--show-toplevel")
     except NoGit as reason:
         raise not_in_git(str(reason)) from reason
     with open_repository() as repo:
-        before = shared_runs()
-        here = {name for name in before if (project().root / "models" / name).is_dir()}
-        names = here | (named_runs(arguments.runs) if arguments.runs else finished_runs())
-        require_shareable(names)
-        with write_pointers(names) as pointers, storage_errors("DVC"):
+        before = shared_runs(root)
+        here = {name for name in before if (root / "models" / name).is_dir()}
+        names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))
+        require_shareable(names, root)
+        with write_pointers(names, root) as pointers, storage_errors("DVC"):
             targets = [str(path) for path in pointers]
             changed = repo.status(targets) if targets else {}
             for path in pointers:
-                if str(path.relative_to(project().root)) in changed:
+                if str(path.relative_to(root)) in changed:
                     repo.commit(str(path), force=True)
             with storage_errors(remote_address(repo)):
                 count = int(repo.push())  # if this fails, nothing has been shared
@@ -312,7 +266,7 @@ def main(arguments: argparse.Namespace) -> None:
         for name in sorted(before - names):
             print(f"{'gone':<8}{name}: its directory is no longer here")
         print(f"{'sent':<8}{count} files to {remote_address(repo)}")
-    status = git_snapshot.git(project().root, "status", "--porcelain", "--", *TO_COMMIT).decode()
+    status = git_snapshot.text(root, "status", "--porcelain", "--", *TO_COMMIT)
     if status:
         paths = [path for path in TO_COMMIT if f" {path}" in status]
         print(f"{'next':<8}git add --all {' '.join(paths)} && git commit")
@@ -320,7 +274,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Describe the command line of `samebits push`."""
     described = argparse.ArgumentParser(
         description="Share runs: their texts by Git, weights and data by the DVC remote."
     )
@@ -330,14 +284,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def pull_main(arguments: argparse.Namespace) -> None:
-    """Fetch what is not here, and say how much that was."""
+    """Fetch what is not here, and print which files and folders have changed.
+
+    Raises:
+        UserError: the remote cannot be reached, or has not all.
+    """
     with open_repository() as repo:
-        changed = pull(repo)
+        address = remote_address(repo)
+        from dvc.exceptions import CheckoutError, DvcException
+
+        with storage_errors(address):
+            try:
+                done = repo.pull()
+            except CheckoutError as error:
+                missing = ", ".join(map(str, error.target_infos))
+                raise UserError(
+                    f"{missing} cannot be had from {address}: somebody who has them runs `make push`, or `make train`"
+                    " makes the main run's again. All else is here."
+                ) from error
+            except DvcException as error:
+                if not re.search("without (a )?confirmation", str(error)):
+                    raise
+                here = f"{project().root}{os.sep}"
+                files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
+                raise UserError(
+                    f"{', '.join(files[:3]) or error} would be replaced or removed, and nobody else has it: move"
+                    " it away, then run `make pull` again."
+                ) from error
+        changed = sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
         for path in changed:
             print(f"{'new':<8}{path}")
-        print(f"{'pulled':<8}{len(changed)} files and folders from {remote_address(repo)}; the others were here")
-
-
-def pull_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    return argparse.ArgumentParser(description="Fetch data and weights that others have shared.")
+        print(f"{'pulled':<8}{len(changed)} files and folders from {address}; the others were here")

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
             else:
                 getattr(found, f"{prefix}main")(rest)
             return
-        parser: argparse.ArgumentParser = getattr(found, f"{prefix}parser")()
+        parser: argparse.ArgumentParser = getattr(found, f"{prefix}parser", argparse.ArgumentParser)()
         parser.prog = f"samebits {verb}"
         parser.description = parser.description or f"{about[0].upper()}{about[1:]}."
         getattr(found, f"{prefix}main")(parser.parse_intermixed_args(rest))
