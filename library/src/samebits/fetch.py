@@ -42,13 +42,11 @@ def fetch(cfg: DictConfig) -> list[Path]:
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
     remove_leftovers(raw, {str(entry.name) for entry in cfg.data.files})
-    paths = []
-    for entry in cfg.data.files:
-        path = raw / entry.name
+    paths = [raw / entry.name for entry in cfg.data.files]
+    for path, entry in zip(paths, cfg.data.files, strict=True):
         if not path.exists() or file_sha256(path) != entry.sha256:
-            _fetch_one(str(entry.uri), str(entry.sha256), path)
+            _fetch_file(str(entry.uri), str(entry.sha256), path)
         path.chmod(0o444)
-        paths.append(path)
         print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
     return paths
 
@@ -60,18 +58,19 @@ def remove_leftovers(raw: Path, wanted: set[str]) -> None:
         UserError: there is a file that was not fetched, and would be lost.
     """
     for path in sorted(raw.iterdir()):
-        if path.name in wanted:
-            continue
         if path.name.startswith(UNFINISHED):
             shutil.rmtree(path)
-            continue
-        if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
-            raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then run `make data`.")
-        path.unlink()
-        print(f"{path.name}: removed, configs/data/ names it no longer")
+        elif path.name not in wanted:
+            if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
+                raise UserError(
+                    f"{path} is not named in configs/data/: move it to data/external/, then run `make data`."
+                )
+            path.unlink()
+            print(f"{path.name}: removed, configs/data/ names it no longer")
 
 
-def _fetch_one(uri: str, sha256: str, path: Path) -> None:
+def _fetch_file(uri: str, sha256: str, path: Path) -> None:
+    """Bring a file to `path`, if it has this sha256."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
         new = Path(folder) / path.name
         try:
@@ -82,8 +81,7 @@ def _fetch_one(uri: str, sha256: str, path: Path) -> None:
                 f"{uri} cannot be fetched ({reason}): check the address in configs/data/ and the network,"
                 " then run `make data` again."
             ) from error
-        found = file_sha256(new)
-        if found != sha256:
+        if (found := file_sha256(new)) != sha256:
             raise UserError(
                 f"{uri} has the sha256 {found}, but configs/data/ pins {sha256}, so it was not kept:"
                 " if the publisher replaced the file and you trust the new one, pin its sha256 and run `make data`."

@@ -31,7 +31,7 @@ PORT = "5000"
 USER = "admin"
 # MLflow refuses requests for other names, so that a page from elsewhere cannot reach it through the user's browser.
 # tracking is its name for the other containers of compose.yaml.
-HOSTS = ("127.0.0.1:*", "localhost:*", "tracking:*")
+HOSTS = "127.0.0.1:*,localhost:*,tracking:*"
 
 
 def serve_reports(server: ServerApp) -> None:
@@ -42,10 +42,10 @@ def serve_reports(server: ServerApp) -> None:
     from jupyter_server.base.handlers import AuthenticatedFileHandler
 
     class ReportHandler(AuthenticatedFileHandler):
-        @property
-        def content_security_policy(self) -> str:
-            """Allow pictures and styles, and no script."""
-            return "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+        # pictures and styles are allowed, and no script
+        content_security_policy = (
+            "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+        )
 
     route = f"{server.base_url.rstrip('/')}{FILES}"
     server.web_app.add_handlers(".*$", [(route, ReportHandler, {"path": str(project().root / "reports")})])
@@ -57,12 +57,13 @@ def links(server: ServerApp) -> list[str]:
     Jupyter itself would show a token of the user's own as three dots, which cannot be clicked.
     """
     token = server.identity_provider.token
-    address = urlsplit(server.public_url)._replace(query=urlencode({"token": token}) if token else "")
-    lab = f"JupyterLab:  {address.geturl()}"
-    if (project().root / REPORT).exists():
-        report = address._replace(path=f"{server.base_url.rstrip('/')}/{REPORT}")
-        return [f"The report:  {report.geturl()}", lab]
-    return [f"There is no {REPORT} yet: make report", lab]
+    lab = urlsplit(server.public_url)._replace(query=urlencode({"token": token}) if token else "")
+    report = lab._replace(path=f"{server.base_url.rstrip('/')}/{REPORT}").geturl()
+    there = (project().root / REPORT).exists()
+    return [
+        f"The report:  {report}" if there else f"There is no {REPORT} yet: make report",
+        f"JupyterLab:  {lab.geturl()}",
+    ]
 
 
 def lab_main(arguments: list[str]) -> None:
@@ -84,14 +85,7 @@ def lab_main(arguments: list[str]) -> None:
 
 
 def mlflow_environment(users: Path) -> dict[str, str]:
-    """Return the environment of the server.
-
-    Args:
-        users: a folder for its list of users, which holds one and is made anew at each start.
-
-    Raises:
-        UserError: the password is too short for MLflow.
-    """
+    """Return the environment of the server; the folder `users` gets its list of users, which holds one."""
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or secrets.token_urlsafe(18)
     if len(password) < 12:
         raise UserError("MLFLOW_TRACKING_PASSWORD has fewer than 12 characters, as MLflow demands: make it longer.")
@@ -123,21 +117,21 @@ def tracking_main(arguments: argparse.Namespace) -> None:
     port = os.environ.get("MLFLOW_PORT") or PORT
     password = environment["MLFLOW_AUTH_ADMIN_PASSWORD"]
     print(f"MLflow:  http://127.0.0.1:{port}  (user {USER}, password {password})", flush=True)
-    options = {
-        "--app-name": "basic-auth",
-        "--host": arguments.host,
-        "--port": arguments.port or port,
-        "--workers": "1",
-        "--allowed-hosts": ",".join(HOSTS),
-        "--artifacts-destination": "models/mlartifacts",
-    }
-    words = [word for option in options.items() for word in option]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *words], environment)
+    words = ["-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--allowed-hosts", HOSTS]
+    words += [
+        "--host",
+        arguments.host,
+        "--port",
+        arguments.port or port,
+        "--artifacts-destination",
+        "models/mlartifacts",
+    ]
+    os.execve(sys.executable, [sys.executable, *words], environment)
 
 
 def tracking_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    described = argparse.ArgumentParser(description="Serve MLflow's pages behind a password.")
+    """Describe the command line of `samebits tracking`."""
+    described = argparse.ArgumentParser()
     described.add_argument("--host", default="127.0.0.1", help="address to listen on (in a container: 0.0.0.0)")
     described.add_argument("--port", help=f"port to listen on (default: MLFLOW_PORT, else {PORT})")
     return described

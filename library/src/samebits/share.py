@@ -31,7 +31,7 @@ from .verify.integrity import contradictions
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
-LISTED = re.compile(rf"{BEGIN}\n((?:!/.*\n)*)(?:{END}\n)?")  # in models/.gitignore
+LISTED = re.compile(rf"{BEGIN}\n?((?:!/.*\n?)*)(?:{END}\n?)?")  # in models/.gitignore
 RUN_NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
 TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits after sharing
 

@@ -64,13 +64,7 @@ MEDIA_TYPES = {  # the host's own table would differ from host to host
 
 
 def describe(contents: Contents, project: Project, with_data: bool) -> bytes:
-    """Write the crate's description.
-
-    Args:
-        contents: of the bundle.
-        project: what the project says of itself.
-        with_data: whether the data are in the bundle.
-    """
+    """Write the crate's description: of what is in the bundle, and of what the project says of itself."""
     return f"{json.dumps(_Crate(contents, project).build(with_data), indent=2, ensure_ascii=False)}\n".encode()
 
 
@@ -86,19 +80,17 @@ class _Crate:
         self.crate.metadata.extra_contexts.append(CONTEXT)
 
     def build(self, with_data: bool) -> dict[str, Any]:
-        """Build the whole description."""
         record, project, run = self.record, self.project, self.contents.run
         started, ended = (record["observed"][each].replace("Z", "+00:00") for each in ("started", "ended"))
         authors = self.authors()
-        text = project.description + ("" if project.description[-1:] in ".!?" else ".")
+        text = f"{project.description}{'' if project.description[-1:] in '.!?' else '.'} A training run with all that"
         text += (
-            " A training run with all that it was made of: `make reproduce` trains it again and compares every step,"
+            " it was made of: `make reproduce` trains it again and compares every step, tensor and metric, bit for bit."
         )
-        text += " tensor and metric, bit for bit." + ("" if with_data else " Its data are named by address and sha256.")
         root = self.set(
             self.crate.root_dataset,
             name=f"{project.title}: {record['run']}",
-            description=text.strip(),
+            description=f"{text}{'' if with_data else ' Its data are named by address and sha256.'}".strip(),
             datePublished=ended[:10],
             license=self.licence(project.licence, "#LICENSE", "All rights reserved: see the file LICENSE"),
             author=authors,
@@ -169,7 +161,7 @@ class _Crate:
         for number, author in enumerate(self.project.authors, 1):
             person = self.entity(author.orcid or f"#author-{number}", "Person", name=author.name)
             name, address = author.affiliation, author.website
-            if not name and owner:
+            if owner and not name:
                 name, address = owner[1], owner[0]
             if name:
                 identifier = address or f"#{re.sub(r'[^A-Za-z0-9]+', '-', name)}"
@@ -186,21 +178,18 @@ class _Crate:
     def code(self, authors: list[Any]) -> Any:
         """Add the code; its version is the commit, or the hash of the package's files where there is none."""
         source = self.record["source"]
-        version = state = source.get("commit") or source.get("tree")
-        if source.get("changed"):
-            version = f"{version} with {self.contents.run}/{PATCH}"
+        state = source.get("commit") or source.get("tree")
         address = web_address(source.get("remote")) or web_address(self.project.address)
-        folder = self.crate.add_dataset(dest_path="src/", properties={"name": "the code of the training"})
         return self.entity(
             f"{address}/tree/{state}" if address and "commit" in source else address or "#code",
             "SoftwareSourceCode",
             name=this_project().name,
             description="the code of the training; the packages that it needs are locked in requirements/",
-            version=version,
+            version=f"{state} with {self.contents.run}/{PATCH}" if source.get("changed") else state,
             url=address,
             codeRepository=address,
             author=authors,
-            hasPart=folder,
+            hasPart=self.crate.add_dataset(dest_path="src/", properties={"name": "the code of the training"}),
         )
 
     def data(self) -> list[Any]:
@@ -221,18 +210,15 @@ class _Crate:
 
         found, card = [], self.card()
         for each in self.origin.get("files", []):
-            uri, name = each["uri"], f"data/raw/{each['name']}"
+            name = f"data/raw/{each['name']}"
             path = self.contents.root / name
-            if urlparse(uri).scheme in ("http", "https"):
-                entity = self.crate.add_file(uri)
-            else:
-                entity = self.crate.add(DataEntity(self.crate, f"#{name}", properties={"@type": "File"}))
+            other = DataEntity(self.crate, f"#{name}", properties={"@type": "File"})
             here = path.exists() and file_sha256(path) == each["sha256"]
-            self.set(
-                entity,
+            entity = self.set(
+                self.crate.add_file(each["uri"]) if _on_the_web(each["uri"]) else self.crate.add(other),
                 name=each["name"],
                 description=f"{_role(name)}; `make data` fetches it to {name}",
-                contentUrl=uri,
+                contentUrl=each["uri"],
                 encodingFormat=_media_type(name),
                 sha256=each["sha256"],
                 contentSize=str(path.stat().st_size) if here else None,
@@ -247,13 +233,16 @@ class _Crate:
         found: dict[str, Any] = {}
         if text := self.origin.get("licence"):
             spdx = text.replace(" ", "-") if KNOWN_LICENCE.fullmatch(text) else None
-            web = urlparse(text).scheme in ("http", "https")
-            found["license"] = self.licence(spdx, text if web else "#licence-of-the-data", text)
+            found["license"] = self.licence(spdx, text if _on_the_web(text) else "#licence-of-the-data", text)
         address = self.origin.get("address")
         uris = [each["uri"] for each in self.origin.get("files", [])]
-        if address and address not in uris and urlparse(address).scheme in ("http", "https"):
+        if address and address not in uris and _on_the_web(address):
             found["citation"] = self.entity(address, "CreativeWork", name=self.origin.get("title") or address)
         return found
+
+
+def _on_the_web(address: str) -> bool:
+    return urlparse(address).scheme in ("http", "https")
 
 
 def _media_type(name: str) -> str:
