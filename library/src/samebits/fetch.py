@@ -52,11 +52,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
 
 
 def remove_leftovers(raw: Path, wanted: set[str]) -> None:
-    """Remove files that were fetched for another configuration: read-only ones, which can be fetched again.
-
-    Raises:
-        UserError: there is a file that was not fetched, and would be lost.
-    """
+    """Remove files that were fetched for another configuration; refuse to lose one that was not fetched."""
     for path in sorted(raw.iterdir()):
         if path.name.startswith(UNFINISHED):
             shutil.rmtree(path)

@@ -59,19 +59,12 @@ def links(server: ServerApp) -> list[str]:
     token = server.identity_provider.token
     lab = urlsplit(server.public_url)._replace(query=urlencode({"token": token}) if token else "")
     report = lab._replace(path=f"{server.base_url.rstrip('/')}/{REPORT}").geturl()
-    there = (project().root / REPORT).exists()
-    return [
-        f"The report:  {report}" if there else f"There is no {REPORT} yet: make report",
-        f"JupyterLab:  {lab.geturl()}",
-    ]
+    first = f"The report:  {report}" if (project().root / REPORT).exists() else f"There is no {REPORT} yet: make report"
+    return [first, f"JupyterLab:  {lab.geturl()}"]
 
 
 def lab_main(arguments: list[str]) -> None:
-    """Start the server in the project's folder, and print the links when it answers, as the last lines.
-
-    Raises:
-        UserError: JupyterLab is not installed.
-    """
+    """Start the server in the project's folder, and print the links when it answers, as the last lines."""
     require_packages("serve", "jupyterlab", "jupyter_server")
     from jupyterlab.labapp import LabApp
 
@@ -84,19 +77,22 @@ def lab_main(arguments: list[str]) -> None:
     server.start()
 
 
-def mlflow_environment(users: Path) -> dict[str, str]:
-    """Return the environment of the server; the folder `users` gets its list of users, which holds one."""
+def tracking_main(arguments: argparse.Namespace) -> None:
+    """Print the link and the password, and become MLflow's server."""
+    if find_spec("mlflow") is None:
+        raise UserError("mlflow is not installed: make setup EXTRAS=mlflow.")
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or secrets.token_urlsafe(18)
     if len(password) < 12:
         raise UserError("MLFLOW_TRACKING_PASSWORD has fewer than 12 characters, as MLflow demands: make it longer.")
+    os.chdir(project().root)
+    Path("models").mkdir(exist_ok=True)
+    users = Path(tempfile.mkdtemp(prefix="mlflow-"))  # for the server's list of users, which holds one
     config = users / "auth.ini"
     config.write_text(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{users}/users.db\n")
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or "sqlite:///models/mlflow.db"
     # SQLAlchemy would take this address for that of another driver, which is not installed
     store = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", store)
-    # what points trainings at a server must not point the server at itself
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {
+    environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": store,  # not as an argument, where everybody could read its password
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": USER,
@@ -105,27 +101,12 @@ def mlflow_environment(users: Path) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes more, for what needs language models
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-
-
-def tracking_main(arguments: argparse.Namespace) -> None:
-    """Print the link and the password, and become MLflow's server."""
-    if find_spec("mlflow") is None:
-        raise UserError("mlflow is not installed: make setup EXTRAS=mlflow.")
-    os.chdir(project().root)
-    (project().root / "models").mkdir(exist_ok=True)
-    environment = mlflow_environment(Path(tempfile.mkdtemp(prefix="mlflow-")))
+    environment.pop("MLFLOW_TRACKING_URI", None)  # it points trainings at a server, and not the server at itself
     port = os.environ.get("MLFLOW_PORT") or PORT
-    password = environment["MLFLOW_AUTH_ADMIN_PASSWORD"]
     print(f"MLflow:  http://127.0.0.1:{port}  (user {USER}, password {password})", flush=True)
     words = ["-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--allowed-hosts", HOSTS]
-    words += [
-        "--host",
-        arguments.host,
-        "--port",
-        arguments.port or port,
-        "--artifacts-destination",
-        "models/mlartifacts",
-    ]
+    words += ["--artifacts-destination", "models/mlartifacts"]
+    words += ["--host", arguments.host, "--port", arguments.port or port]
     os.execve(sys.executable, [sys.executable, *words], environment)
 
 

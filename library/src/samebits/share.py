@@ -27,7 +27,7 @@ from .engine.hashing import redact
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run
-from .verify.integrity import contradictions
+from .verify.integrity import require_unedited
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
@@ -37,12 +37,8 @@ TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits afte
 
 
 @contextmanager
-def open_repository() -> Iterator[Any]:
-    """Open the project's DVC repository, if it has a remote that can be used from here.
-
-    Raises:
-        UserError: there is no Git, no remote, no package for its kind, or it does not answer.
-    """
+def open_repository() -> Iterator[tuple[Any, str]]:
+    """Open the project's DVC repository, and find its remote's address; without a remote that can be used, refuse."""
     require_packages("share", "dvc", "dvc_ssh")
     from dvc.repo import Repo  # here, because it takes half a second
 
@@ -50,31 +46,22 @@ def open_repository() -> Iterator[Any]:
     with storage_errors("DVC"):
         repo = Repo(str(project().root))
     with repo:
-        url = remote_address(repo)
-        scheme = urlsplit(url).scheme
+        name = repo.config["core"].get("remote")
+        if name not in repo.config["remote"]:
+            raise UserError(
+                f"{f'the DVC remote {name!r} is not described' if name else 'no DVC remote is set'} in .dvc/config: run"
+                " `.venv/bin/dvc remote add --default storage <URL or absolute path>`, and commit .dvc/config."
+            )
+        address = str(redact(repo.config["remote"][name]["url"]))
+        scheme = urlsplit(address).scheme
         if (project().root / "requirements" / f"{scheme}.txt").exists() and find_spec(f"dvc_{scheme}") is None:
-            raise UserError(f"{url} needs packages that are not installed: run `make setup EXTRAS={scheme}`.")
+            raise UserError(f"{address} needs packages that are not installed: run `make setup EXTRAS={scheme}`.")
         if scheme == "ssh":
             check_host_keys()
-        with storage_errors(url):
+        with storage_errors(address):
             storage = repo.cloud.get_remote_odb()
             storage.fs.exists(storage.path)  # the answer does not matter; that there is one does
-        yield repo
-
-
-def remote_address(repo: Any) -> str:
-    """Read the address of the default remote, without a password.
-
-    Raises:
-        UserError: none is set.
-    """
-    name = repo.config["core"].get("remote")
-    if name not in repo.config["remote"]:
-        raise UserError(
-            f"{f'the DVC remote {name!r} is not described' if name else 'no DVC remote is set'} in .dvc/config: run"
-            " `.venv/bin/dvc remote add --default storage <URL or absolute path>`, and commit .dvc/config."
-        )
-    return str(redact(repo.config["remote"][name]["url"]))
+        yield repo, address
 
 
 def check_host_keys() -> None:
@@ -94,63 +81,50 @@ def check_host_keys() -> None:
 
 @contextmanager
 def storage_errors(what: str) -> Iterator[None]:
-    """Turn whatever DVC and the libraries below it raise into a sentence.
-
-    Args:
-        what: that failed, an address for example.
-
-    Raises:
-        UserError: instead of any other error.
-    """
+    """Turn whatever DVC and the libraries below it raise into a sentence on `what` failed, an address for example."""
     from asyncssh import DisconnectError, HostKeyNotVerifiable
+    from dvc.exceptions import CheckoutError
     from dvc.scm import SCMError
 
     try:
         yield
     except UserError:
         raise
-    except SCMError as error:
-        raise not_in_git(str(error)) from error
-    except HostKeyNotVerifiable as error:
-        raise UserError(
-            f"{what}: the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with"
-            " `ssh -p <port> <user>@<server>`, and compare the fingerprint that it shows with the administrator's."
-        ) from error
-    except DisconnectError as error:
-        if not re.search("(?i)permission denied|authentication", str(error)):
-            raise UserError(f"{what}: the connection ended ({error}).") from error
-        raise UserError(
-            f"{what}: the server does not accept your key: name it with"
-            " `.venv/bin/dvc remote modify --local storage keyfile <path>`, or for the server in ~/.ssh/config."
-        ) from error
     except Exception as error:  # each kind of storage has a library with errors of its own
-        said = " ".join(redact(str(error)).split()) or type(error).__name__
-        raise UserError(f"{what}: {said.rstrip('.')}.") from error
+        reason = " ".join(redact(str(error)).split()).rstrip(".") or type(error).__name__
+        if isinstance(error, SCMError):
+            raise not_in_git(reason) from error
+        if isinstance(error, HostKeyNotVerifiable):
+            reason = "the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with"
+            reason += (
+                " `ssh -p <port> <user>@<server>`, and compare the fingerprint that it shows with the administrator's"
+            )
+        elif isinstance(error, DisconnectError) and re.search("(?i)permission denied|authentication", reason):
+            reason = "the server does not accept your key: name it with `.venv/bin/dvc remote modify --local storage"
+            reason += " keyfile <path>`, or for the server in ~/.ssh/config"
+        elif isinstance(error, DisconnectError):
+            reason = f"the connection ended ({reason})"
+        elif isinstance(error, CheckoutError):
+            reason = f"{', '.join(map(str, error.target_infos))} cannot be had from there: somebody who has them runs"
+            reason += " `make push`, or `make train` makes the main run's again. All else is here"
+        elif re.search("without (a )?confirmation", reason):
+            here = f"{project().root}{os.sep}"
+            files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
+            reason = f"{', '.join(files[:3]) or reason} would be replaced or removed, and nobody else has it: move it"
+            reason += " away, then run `make pull` again"
+        raise UserError(f"{what}: {reason}.") from error
 
 
 def not_in_git(reason: str) -> UserError:
-    """Say how a project comes into Git.
-
-    Args:
-        reason: in the words of Git or DVC.
-    """
+    """Say how a project comes into Git, for a reason in the words of Git or DVC."""
     return UserError(
         f"{project().root} is not in Git ({reason}): delete `no_scm` from .dvc/config if it is there, then run"
         " `git init && git add . && git commit -m 'Start the project'`."
     )
 
 
-def pointer(name: str, root: Path) -> Path:
-    """Return the path of the file by which DVC knows a run's weights."""
-    return root / "shared" / f"{name}.dvc"
-
-
 def shared_runs(root: Path) -> set[str]:
-    """Return the names of the runs that are shared already.
-
-    Raises:
-        UserError: there is no list of them.
-    """
+    """Return the names of the runs that are shared already."""
     if not (path := root / "models" / ".gitignore").exists():
         raise UserError(f"{path} is missing, in which shared runs are listed: write `/*` and `!/.gitignore` into it.")
     listed = LISTED.search(path.read_text())
@@ -172,11 +146,7 @@ def finished_runs(root: Path) -> set[str]:
 
 
 def named_runs(runs: Sequence[Path], root: Path) -> set[str]:
-    """Return the names of runs that the user asks to share.
-
-    Raises:
-        UserError: one is none, has not finished, or is not to be shared.
-    """
+    """Return the names of runs that the user asks to share; refuse what is not to be shared."""
     for run in runs:
         records.read_finished(run)
         if run.resolve().parent != (root / "models").resolve():
@@ -187,26 +157,18 @@ def named_runs(runs: Sequence[Path], root: Path) -> set[str]:
 
 
 def require_shareable(names: Iterable[str], root: Path) -> None:
-    """Refuse to share what was edited after the training, or has no weights that could be shared.
-
-    Raises:
-        UserError: names the run, and what contradicts what.
-    """
+    """Refuse to share what was edited after the training, or has no weights that could be shared."""
     for run in (root / "models" / name for name in sorted(names)):
         place = os.path.relpath(run)
         if not RUN_NAME.fullmatch(run.name):
             raise UserError(
                 f"{place!r} has a name that Git would read as a pattern: rename it to letters, digits, - and _."
             )
-        if not (run / WEIGHTS).exists() and not pointer(run.name, root).exists():
+        if not (run / WEIGHTS).exists() and not (root / "shared" / f"{run.name}.dvc").exists():
             raise UserError(
                 f"{place}/{WEIGHTS} is missing, so the run cannot be shared: move it away, or train it again."
             )
-        if found := contradictions(run, records.read_finished(run)):
-            raise UserError(
-                f"{place} was edited after it was trained ({found[0]}), so nothing was shared: restore it, or move it"
-                " away."
-            )
+        require_unedited(run)
 
 
 @contextmanager
@@ -215,7 +177,7 @@ def write_pointers(names: Iterable[str], root: Path) -> Iterator[list[Path]]:
 
     A file that is new is a request, in which DVC enters the hash. Should the body fail, all is as it was before.
     """
-    pointers = {pointer(name, root): name for name in sorted(names)}
+    pointers = {root / "shared" / f"{name}.dvc": name for name in sorted(names)}
     gitignore = root / "models" / ".gitignore"
     paths = {gitignore, *(root / "shared").glob("*.dvc"), *pointers}
     before = {path: path.read_bytes() if path.exists() else None for path in paths}
@@ -249,7 +211,7 @@ def main(arguments: argparse.Namespace) -> None:
         git_snapshot.text(root, "rev-parse", "--show-toplevel")
     except NoGit as reason:
         raise not_in_git(str(reason)) from reason
-    with open_repository() as repo:
+    with open_repository() as (repo, address):
         before = shared_runs(root)
         here = {name for name in before if (root / "models" / name).is_dir()}
         names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))
@@ -260,12 +222,12 @@ def main(arguments: argparse.Namespace) -> None:
             for path in pointers:
                 if str(path.relative_to(root)) in changed:
                     repo.commit(str(path), force=True)
-            with storage_errors(remote_address(repo)):
+            with storage_errors(address):
                 count = int(repo.push())  # if this fails, nothing has been shared
         print(f"{'shared':<8}{len(names)} runs beside the main one, {len(names - before)} of them new")
         for name in sorted(before - names):
             print(f"{'gone':<8}{name}: its directory is no longer here")
-        print(f"{'sent':<8}{count} files to {remote_address(repo)}")
+        print(f"{'sent':<8}{count} files to {address}")
     status = git_snapshot.text(root, "status", "--porcelain", "--", *TO_COMMIT)
     if status:
         paths = [path for path in TO_COMMIT if f" {path}" in status]
@@ -284,33 +246,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def pull_main(arguments: argparse.Namespace) -> None:
-    """Fetch what is not here, and print which files and folders have changed.
-
-    Raises:
-        UserError: the remote cannot be reached, or has not all.
-    """
-    with open_repository() as repo:
-        address = remote_address(repo)
-        from dvc.exceptions import CheckoutError, DvcException
-
-        with storage_errors(address):
-            try:
-                done = repo.pull()
-            except CheckoutError as error:
-                missing = ", ".join(map(str, error.target_infos))
-                raise UserError(
-                    f"{missing} cannot be had from {address}: somebody who has them runs `make push`, or `make train`"
-                    " makes the main run's again. All else is here."
-                ) from error
-            except DvcException as error:
-                if not re.search("without (a )?confirmation", str(error)):
-                    raise
-                here = f"{project().root}{os.sep}"
-                files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
-                raise UserError(
-                    f"{', '.join(files[:3]) or error} would be replaced or removed, and nobody else has it: move"
-                    " it away, then run `make pull` again."
-                ) from error
+    """Fetch what is not here, and print which files and folders have changed."""
+    with open_repository() as (repo, address), storage_errors(address):
+        done = repo.pull()
         changed = sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
         for path in changed:
             print(f"{'new':<8}{path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
@@ -31,14 +32,8 @@ PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf",
 def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
     """Write a zip whose bytes follow from the files alone: sorted, all of one time, permissions of a few kinds.
 
-    Args:
-        path: of the zip.
-        top: the one folder that it unpacks to.
-        files: where each one is read from, by its path in that folder.
-        ended: the time that all of them get, as the record writes it: `2026-01-31T12:00:00Z`.
-
-    Raises:
-        UserError: there is no room for it.
+    It unpacks to the folder `top`; `files` are read from where they say, by their path in that folder, and get the time
+    `ended`, as the record writes it: `2026-01-31T12:00:00Z`.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -54,9 +49,7 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
             task = bar.add_task("Writing", total=total)
             for name, source in sorted(files.items()):
                 with source.open("rb") as content, archive.open(_entry(f"{top}/{name}", source, when), "w") as copy:
-                    while block := content.read(BLOCK):
-                        copy.write(block)
-                        bar.advance(task, len(block))
+                    shutil.copyfileobj(bar.wrap_file(content, task_id=task), copy, BLOCK)
 
     try:
         replace_atomically(path, write)
@@ -80,7 +73,7 @@ def _entry(name: str, source: Path, when: tuple[int, ...]) -> zipfile.ZipInfo:
 def bundle(
     run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
 ) -> tuple[Path, int, list[str]]:
-    """Write the bundle of a run; the same files give the same bytes.
+    """Write the bundle of a run, with or without its data, into a folder, dist/ by default.
 
     Args:
         run: its directory, or the published copy.
@@ -90,9 +83,6 @@ def bundle(
 
     Returns:
         The zip, the number of files in it, and what is not in it as it is here, each as a sentence.
-
-    Raises:
-        UserError: the run cannot be bundled.
     """
     require_packages("bundle", "rocrate")
     from . import contents, crate

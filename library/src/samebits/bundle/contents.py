@@ -59,17 +59,7 @@ class Contents:
 
 
 def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
-    """Check a run, and collect what belongs to it.
-
-    Args:
-        run: its directory, or the published copy.
-        staging: an empty folder, for files that are not those here.
-        with_data: whether the data go in.
-        root: of the project whose data and reports they are.
-
-    Raises:
-        UserError: the run has not finished, was edited, lacks its weights, or its data or code are not here.
-    """
+    """Check a run, and collect what belongs to it; files that are not those here are written to `staging`."""
     record, name = records.read_finished(run), os.path.relpath(run)
     require_unedited(run)
     if not (run / WEIGHTS).exists():
@@ -129,18 +119,10 @@ def is_left_out(name: str) -> bool:
 
 
 def write_project(record: Record, run: Path, target: Path) -> list[str]:
-    """Write the project as the run had it to a folder, without results and data.
-
-    Args:
-        record: of the run.
-        run: its directory.
-        target: the folder; made if missing.
+    """Write the project as the run had it to the folder `target`, without results and data.
 
     Returns:
         What is not as it was, each as a sentence for the user.
-
-    Raises:
-        UserError: the recorded state cannot be found, or holds a password where it must not be taken out.
     """
     known = provenance_diff.export_code(record, run, target, instead=INSTEAD)
     changed = [] if known else provenance_diff.settings_differences(record)[0]

@@ -38,11 +38,7 @@ known-third-party = ["samebits"]
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Eject the library.
-
-    Raises:
-        UserError: it has been done, or there is nothing to unpack, or pyproject.toml is not as the template wrote it.
-    """
+    """Eject the library, whole or not at all."""
     root = project().root
     if (root / PACKAGE).exists():
         raise UserError(f"{root / PACKAGE} is there already: the library has been ejected, and is yours to edit.")
@@ -75,11 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def unhook(text: str, requirements: list[str]) -> str:
-    """Return pyproject.toml with the library as a package of the project's own, and its needs as the project's.
-
-    Raises:
-        UserError: pyproject.toml has lost a place that has to be changed.
-    """
+    """Return pyproject.toml with the library as a package of the project's own, and its needs as the project's."""
     head, tool, tools = text.partition("\n[tool.")
     first = DEPENDENCY.search(head)  # the library's own needs are listed here, those of an extra where it was named
 

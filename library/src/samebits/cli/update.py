@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,19 +38,21 @@ MOST_COMMITS = 30  # that are listed
 State = dict[str, Any]  # what `.cruft.json` says
 
 
-def run(*words: str | Path, cwd: Path | None = None, check: bool = True, **variables: str) -> str:
+def run(*words: str | Path, cwd: Path | None = None, **variables: str) -> str:
     """Run a command with more environment variables; return what it printed."""
     environment = {**os.environ, **variables}
-    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, text=True, capture_output=True, check=check)
+    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, text=True, capture_output=True, check=True)
     return done.stdout.strip()
 
 
-def git(root: Path, *words: str | Path, check: bool = True, **variables: str) -> str:
+def git(root: Path, *words: str | Path, **variables: str) -> str:
     """Run git in a folder; return what it printed."""
-    return run("git", *words, cwd=root, check=check, **variables)
+    return run("git", *words, cwd=root, **variables)
 
 
-ask = partial(git, check=False)  # returns an empty text where git fails
+def ask(root: Path, *words: str) -> str:
+    """Run git in a folder; return an empty text where it fails."""
+    return subprocess.run(["git", *words], cwd=root, text=True, capture_output=True).stdout.strip()
 
 
 def last_line(error: subprocess.CalledProcessError) -> str:
@@ -247,9 +248,6 @@ def merge_base(root: Path, state: State, template: Template) -> str:
 
     Where the history has none (cruft has updated the project, or its commits were squashed), it is rendered again.
     Merged from anything else, Git would take the user's edits for what the template has dropped.
-
-    Raises:
-        UserError: neither the history nor the template has it.
     """
     recorded, found = state["commit"], renderings(root, "HEAD")[:1]
     if found and read_state(git(root, "show", f"{found[0]}:{STATE}"))["commit"] == recorded:
@@ -274,9 +272,9 @@ def merge(root: Path, base: str, tip: str, commit: str) -> list[str]:
     words = ("merge", "--no-ff", "--no-edit", "-m")
     # Where the base is no ancestor of HEAD, it becomes one, so that Git merges from there; no file changes by it.
     join = ("--no-verify", "--strategy=ours", "--allow-unrelated-histories", base)
-    git(root, *words, "Note what the template had rendered here", *join)
-    git(root, "update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
     try:
+        git(root, *words, "Note what the template had rendered here", *join)
+        git(root, "update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
         git(root, *words, f"Merge the template at {commit[:7]}", BRANCH)
     except subprocess.CalledProcessError as error:
         conflicts = git(root, "diff", "--name-only", "--diff-filter=U").splitlines()
