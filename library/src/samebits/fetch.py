@@ -27,21 +27,27 @@ UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
 
 
 def fetch(cfg: DictConfig) -> list[Path]:
-    """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked.
+    """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked; return the paths.
 
-    A file that is there already with the right sha256 is kept as it is.
-
-    Returns:
-        The paths of the files.
+    A file that is there already with the right sha256 is kept as it is; one that is named no longer is removed.
 
     Raises:
-        UserError: an address cannot be read, or a file is not the one whose sha256 the config pins. Nothing of it is
-            left behind.
+        UserError: an address cannot be read, a file is not the one whose sha256 the config pins, of which nothing is
+            left behind, or a file that was not fetched would be lost.
     """
     check(cfg)
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(raw, {str(entry.name) for entry in cfg.data.files})
+    for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
+        if path.name.startswith(UNFINISHED):
+            shutil.rmtree(path)
+        elif path.name not in [entry.name for entry in cfg.data.files]:
+            if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
+                raise UserError(
+                    f"{path} is not named in configs/data/: move it to data/external/, then run `make data`."
+                )
+            path.unlink()
+            print(f"{path.name}: removed, configs/data/ names it no longer")
     paths = [raw / entry.name for entry in cfg.data.files]
     for path, entry in zip(paths, cfg.data.files, strict=True):
         if not path.exists() or file_sha256(path) != entry.sha256:
@@ -49,20 +55,6 @@ def fetch(cfg: DictConfig) -> list[Path]:
         path.chmod(0o444)
         print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
     return paths
-
-
-def remove_leftovers(raw: Path, wanted: set[str]) -> None:
-    """Remove files that were fetched for another configuration; refuse to lose one that was not fetched."""
-    for path in sorted(raw.iterdir()):
-        if path.name.startswith(UNFINISHED):
-            shutil.rmtree(path)
-        elif path.name not in wanted:
-            if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
-                raise UserError(
-                    f"{path} is not named in configs/data/: move it to data/external/, then run `make data`."
-                )
-            path.unlink()
-            print(f"{path.name}: removed, configs/data/ names it no longer")
 
 
 def _fetch_file(uri: str, sha256: str, path: Path) -> None:
@@ -103,13 +95,7 @@ def _download(uri: str, target: Path) -> None:
 
 
 def make_available(cfg: DictConfig) -> None:
-    """Fetch and prepare the data of `cfg`, unless something has been prepared in its folder.
-
-    What is there is left as it is: whether it is the right thing is for others to say.
-
-    Raises:
-        UserError: a file cannot be had, or is not the one whose sha256 the settings pin, or it cannot be prepared.
-    """
+    """Fetch and prepare the data of `cfg`, unless something is prepared: whether that is right is for others to say."""
     if (Path(cfg.paths.processed) / "dataset.json").exists():
         return
     fetch(cfg)

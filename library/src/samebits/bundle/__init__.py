@@ -48,7 +48,15 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
         with zipfile.ZipFile(file, "w") as archive, bar:
             task = bar.add_task("Writing", total=total)
             for name, source in sorted(files.items()):
-                with source.open("rb") as content, archive.open(_entry(f"{top}/{name}", source, when), "w") as copy:
+                mode = source.stat().st_mode  # of which counts: whether it is a program, and may be written to
+                entry = zipfile.ZipInfo(f"{top}/{name}", when)  # type: ignore[arg-type] # six numbers
+                entry.create_system = 3  # Unix, wherever it is written
+                entry.external_attr = (
+                    stat.S_IFREG | (0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444)
+                ) << 16
+                entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+                entry.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
+                with source.open("rb") as content, archive.open(entry, "w") as copy:
                     shutil.copyfileobj(bar.wrap_file(content, task_id=task), copy, BLOCK)
 
     try:
@@ -59,27 +67,10 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
         raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
 
 
-def _entry(name: str, source: Path, when: tuple[int, ...]) -> zipfile.ZipInfo:
-    """Describe a file; which of its permissions count: whether it is a program, and whether it may be written to."""
-    mode, size = source.stat().st_mode, source.stat().st_size
-    entry = zipfile.ZipInfo(name, when)  # type: ignore[arg-type] # six numbers
-    entry.create_system = 3  # Unix, wherever it is written
-    entry.external_attr = (stat.S_IFREG | (0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444)) << 16
-    entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
-    entry.file_size = size  # from this, zipfile knows whether the large format is needed
-    return entry
-
-
 def bundle(
     run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
 ) -> tuple[Path, int, list[str]]:
-    """Write the bundle of a run, with or without its data, into a folder, dist/ by default.
-
-    Args:
-        run: its directory, or the published copy.
-        with_data: whether the data go in; else their address and sha256.
-        folder: where to; by default dist/.
-        root: of the project whose data and reports they are.
+    """Write the bundle of a run (its directory, or the published copy) into a folder, by default dist/ of the project.
 
     Returns:
         The zip, the number of files in it, and what is not in it as it is here, each as a sentence.

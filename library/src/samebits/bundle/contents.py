@@ -39,23 +39,14 @@ INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 @dataclass
 class Contents:
-    """The files of a bundle.
+    """The files of a bundle."""
 
-    Attributes:
-        root: of the project.
-        record: of the run.
-        run: the run's folder in the bundle, `models/main` for example.
-        files: where each file is read from, by its path in the bundle.
-        data: those that are data, what the run reads and the raw files it was made of; each with its sha256.
-        remarks: what is not as it is here, each as a sentence for the user.
-    """
-
-    root: Path
+    root: Path  # of the project
     record: Record
-    run: str
-    files: dict[str, Path]
-    data: dict[str, str]
-    remarks: list[str]
+    run: str  # the run's folder in the bundle, `models/main` for example
+    files: dict[str, Path]  # where each file is read from, by its path in the bundle
+    data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
+    remarks: list[str]  # what is not as it is here, each as a sentence for the user
 
 
 def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:

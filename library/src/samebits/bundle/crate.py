@@ -39,12 +39,14 @@ OUTPUTS = {
     HISTORY: "the course of training",
     RECORD: "the record: inputs, environment, cost and digests of the outputs",
 }
-OTHERS = {"README.md": "how to use the project", CITATION: "how to cite", "dvc.lock": "what was made of what, by hash"}
-FOLDERS = {
+OTHERS = {  # files, and folders
     "configs/": "all settings that can be chosen",
     "tests/": "tests of the code",
     "notebooks/": "views of data and results",
     "reports/": "reports, metrics and verdicts in prose",
+    "README.md": "how to use the project",
+    CITATION: "how to cite",
+    "dvc.lock": "what was made of what, by hash",
 }
 MEDIA_TYPES = {  # the host's own table would differ from host to host
     **dict.fromkeys((".json", ".ipynb"), "application/json"),
@@ -119,11 +121,11 @@ class _Crate:
         for name in sorted(self.contents.files):
             if name.startswith(f"{run}/verdicts/"):
                 self.file(name, "a verdict: what training the run again has found")
-        for folder, role in FOLDERS.items():
-            if any(name.startswith(folder) for name in self.contents.files):
-                self.crate.add_dataset(dest_path=folder, properties={"name": role})
         for name, role in OTHERS.items():
-            self.file(name, role)
+            if not name.endswith("/"):
+                self.file(name, role)
+            elif any(each.startswith(name) for each in self.contents.files):
+                self.crate.add_dataset(dest_path=name, properties={"name": role})
         return dict(self.crate.metadata.generate())
 
     def set(self, entity: Any, **properties: Any) -> Any:

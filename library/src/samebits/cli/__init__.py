@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from importlib.resources import files
 
+from .. import __version__
 from ..engine.errors import UserError
 
 # verb: (module, prefix of its functions, what it does)
@@ -34,24 +35,17 @@ VERBS = {
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 
 
-def usage() -> str:
-    """List the verbs."""
-    verbs = "\n".join(f"  {verb:<12}{about}" for verb, (_, _, about) in VERBS.items())
-    return (
-        f"Usage: samebits <verb> [arguments]\n\n{verbs}\n\n"
-        "`samebits <verb> --help` says more. A project is trained by its own command: python -m <package>.train."
-    )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; a user's mistake is one sentence and the exit status 2."""
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("--help", "-h", "help"):
-        print(usage())
+        print("Usage: samebits <verb> [arguments]\n")
+        print("\n".join(f"  {name:<12}{about}" for name, (_, _, about) in VERBS.items()))
+        print(
+            "\n`samebits <verb> --help` says more. A project is trained by its own command: python -m <package>.train."
+        )
         return
     if verb == "--version":
-        from .. import __version__
-
         print(f"samebits {__version__}")
         return
     from ..engine.command_line import one_sentence

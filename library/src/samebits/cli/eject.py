@@ -51,10 +51,10 @@ def main(arguments: argparse.Namespace) -> None:
     # Built aside, and put into place once all of it is there: whatever fails before leaves the project as it was.
     with tempfile.TemporaryDirectory(prefix=".eject-", dir=root / "src") as name, zipfile.ZipFile(wheel) as archive:
         folder = Path(name)
-        archive.extractall(folder, [each for each in archive.namelist() if each.startswith("samebits/")])
-        (info,) = (each.removesuffix("RECORD") for each in archive.namelist() if each.endswith(".dist-info/RECORD"))
-        (folder / "samebits/RECORD").write_bytes(archive.read(f"{info}RECORD"))
-        metadata = message_from_bytes(archive.read(f"{info}METADATA"))
+        archive.extractall(folder)
+        (info,) = folder.glob("samebits-*.dist-info")
+        (info / "RECORD").rename(folder / "samebits/RECORD")
+        metadata = message_from_bytes((info / "METADATA").read_bytes())
         text = unhook((root / "pyproject.toml").read_text(encoding="utf-8"), metadata.get_all("Requires-Dist", []))
         (folder / "pyproject.toml").write_text(text, encoding="utf-8")
         (folder / "samebits").rename(root / PACKAGE)

@@ -38,27 +38,28 @@ MOST_COMMITS = 30  # that are listed
 State = dict[str, Any]  # what `.cruft.json` says
 
 
-def run(*words: str | Path, cwd: Path | None = None, **variables: str) -> str:
-    """Run a command with more environment variables; return what it printed."""
+def run(*command: str | Path, cwd: Path | None = None, failure: str = "", **variables: str) -> str:
+    """Run a command with more environment variables; return what it printed.
+
+    Where it fails, `failure` is the error's text, with the last line of what the command printed in place of REASON.
+    """
     environment = {**os.environ, **variables}
-    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, text=True, capture_output=True, check=True)
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, text=True, capture_output=True)
+    if done.returncode and failure:
+        reason = f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"status {done.returncode}"]
+        raise UserError(failure.replace("REASON", reason[-1]))
+    done.check_returncode()
     return done.stdout.strip()
 
 
-def git(root: Path, *words: str | Path, **variables: str) -> str:
+def git(root: Path, *arguments: str | Path, **variables: str) -> str:
     """Run git in a folder; return what it printed."""
-    return run("git", *words, cwd=root, **variables)
+    return run("git", *arguments, cwd=root, **variables)
 
 
-def ask(root: Path, *words: str) -> str:
+def ask(root: Path, *arguments: str) -> str:
     """Run git in a folder; return an empty text where it fails."""
-    return subprocess.run(["git", *words], cwd=root, text=True, capture_output=True).stdout.strip()
-
-
-def last_line(error: subprocess.CalledProcessError) -> str:
-    """Return the line in which a failed command says why."""
-    lines = f"{error.stdout}\n{error.stderr}".strip().splitlines()
-    return lines[-1] if lines else str(error)
+    return subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True).stdout.strip()
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -148,13 +149,9 @@ class Template:
         path = Path(address).expanduser()
         self.address = str(path.resolve()) if path.exists() else address
         self.folder, self.clone = folder, folder / "clone"
-        try:
-            run("git", "clone", "--quiet", "--", self.address, self.clone)
-        except subprocess.CalledProcessError as error:
-            raise UserError(
-                f"the template could not be cloned from {self.address} ({last_line(error)}): say where it is with"
-                " make update FROM=<path or URL>."
-            ) from error
+        failure = f"the template could not be cloned from {self.address} (REASON): say where it is with make update"
+        failure += " FROM=<path or URL>."
+        run("git", "clone", "--quiet", "--", self.address, self.clone, failure=failure)
         self.python = cookiecutter_python(folder, self.clone / "requirements.txt")
 
     def render(self, commit: str, state: State, root: Path, keep_state: bool = False) -> str:
@@ -170,13 +167,13 @@ class Template:
         given = [f"{key}={value}" for key, value in answers(state).items()]
         # SAMEBITS_UPDATE: the template's hook makes no repository
         variables = {"PYTHONPATH": "", "SAMEBITS_UPDATE": self.address}
-        try:  # in a folder of its own, since -m imports modules from the working directory first
-            run(self.python, "-m", "cookiecutter", self.clone, *options, *given, cwd=folder, **variables)
-        except subprocess.CalledProcessError as error:
-            raise UserError(
-                f"the template does not render with this project's answers ({last_line(error)}): mend them in {STATE},"
-                " git commit, and make update again."
-            ) from error
+        failure = (
+            f"the template does not render with this project's answers (REASON): mend them in {STATE}, git commit,"
+        )
+        failure += " and make update again."
+        cookiecutter = (self.python, "-m", "cookiecutter", self.clone, *options, *given)
+        # in a folder of its own, since -m imports modules from the working directory first
+        run(*cookiecutter, cwd=folder, failure=failure, **variables)
         (rendered,) = (folder / "out").iterdir()
         if not keep_state:  # what the user has added stays, as cruft's `skip`
             context = json.loads((rendered / STATE).read_text(encoding="utf-8"))["context"]
@@ -208,17 +205,16 @@ def cookiecutter_python(folder: Path, lock: Path) -> Path:
         return Path(chosen)
     print("Installing the template's tools into an environment of their own, for this call.", flush=True)
     python = folder / "tools" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r")
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", lock)
+    failure = "the template's requirements.txt could not be installed (REASON): set"
+    failure += f" {COOKIECUTTER}=<a Python that has cookiecutter> for make update."
     try:
-        run(sys.executable, "-m", "venv", folder / "tools", PYTHONPATH="")
-        run(*install, lock, PYTHONPATH="")
-    except subprocess.CalledProcessError as error:
-        if find_spec("cookiecutter"):
-            return Path(sys.executable)
-        raise UserError(
-            f"the template's requirements.txt could not be installed ({last_line(error)}): set"
-            f" {COOKIECUTTER}=<a Python that has cookiecutter> for make update."
-        ) from error
+        run(sys.executable, "-m", "venv", folder / "tools", failure=failure, PYTHONPATH="")
+        run(python, *install, failure=failure, PYTHONPATH="")
+    except UserError:
+        if not find_spec("cookiecutter"):
+            raise
+        return Path(sys.executable)
     return python
 
 
@@ -229,17 +225,17 @@ def is_ejected(root: Path) -> bool:
 
 def commit_rendering(root: Path, tree: str, commit: str, *parents: str) -> str:
     """Write the commit of a rendering of the template's `commit`, which is on no branch."""
-    words = [word for parent in parents for word in ("-p", parent)]
-    return git(root, "commit-tree", tree, *words, "-m", f"The template at {commit[:7]}\n\n{MARK}: {tree}")
+    options = [option for parent in parents for option in ("-p", parent)]
+    return git(root, "commit-tree", tree, *options, "-m", f"The template at {commit[:7]}\n\n{MARK}: {tree}")
 
 
-def renderings(root: Path, *words: str) -> list[str]:
-    """List the commits, of those that these words of `git log` choose, that hold a rendering and nothing else.
+def renderings(root: Path, *arguments: str) -> list[str]:
+    """List the commits, of those that these arguments of `git log` choose, that hold a rendering and nothing else.
 
     A commit that only says so may be one into which a rebase or a squash has put edits of the user's.
     """
     form = f"--format=%H %T %(trailers:key={MARK},valueonly,separator=%x20)"
-    marked = git(root, "log", "--topo-order", form, f"--grep=^{MARK}: ", *words).splitlines()
+    marked = git(root, "log", "--topo-order", form, f"--grep=^{MARK}: ", *arguments).splitlines()
     return [commit for commit, tree, *marks in map(str.split, marked) if marks and marks[-1] == tree]
 
 
@@ -269,13 +265,13 @@ def has_commit(root: Path, commit: str | None) -> bool:
 
 def merge(root: Path, base: str, tip: str, commit: str) -> list[str]:
     """Let the branch be at `tip`, and merge it into HEAD from `base`; return the files with conflicts."""
-    words = ("merge", "--no-ff", "--no-edit", "-m")
+    command = ("merge", "--no-ff", "--no-edit", "-m")
     # Where the base is no ancestor of HEAD, it becomes one, so that Git merges from there; no file changes by it.
     join = ("--no-verify", "--strategy=ours", "--allow-unrelated-histories", base)
     try:
-        git(root, *words, "Note what the template had rendered here", *join)
+        git(root, *command, "Note what the template had rendered here", *join)
         git(root, "update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
-        git(root, *words, f"Merge the template at {commit[:7]}", BRANCH)
+        git(root, *command, f"Merge the template at {commit[:7]}", BRANCH)
     except subprocess.CalledProcessError as error:
         conflicts = git(root, "diff", "--name-only", "--diff-filter=U").splitlines()
         if not conflicts:  # it did not even begin, for example since an untracked file is in the way
@@ -293,7 +289,7 @@ def library_in(root: Path) -> Library:
     for name in git(root, "ls-files", "vendor/").splitlines():
         if (found := WHEEL.fullmatch(name)) and (root / name).is_file():
             with zipfile.ZipFile(root / name) as wheel:
-                modules = (wheel.read(each).decode() for each in wheel.namelist() if each.endswith(".py"))
+                modules = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".py"))
                 contract = next(filter(None, map(CONTRACT.search, modules)), None)
             return found["version"], int(contract[1]) if contract else None
     return None, None
@@ -305,7 +301,7 @@ def report(root: Path, library: Library, template: Path, old: str | None, new: s
     if has_commit(template, old):
         commits = git(template, "log", "--format=%h %s", f"{old}..{new}").splitlines()
         lines[0] += "" if commits or old == new else " (an older one than the project had)"
-        lines += [f"  {each}" for each in commits[:MOST_COMMITS]]
+        lines += [f"  {commit}" for commit in commits[:MOST_COMMITS]]
         lines += [f"  and {len(commits) - MOST_COMMITS} more"] if len(commits) > MOST_COMMITS else []
     else:
         lines[0] += " (what lies between is unknown: this template has no such commit)"
