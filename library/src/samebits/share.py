@@ -229,8 +229,7 @@ def main(arguments: argparse.Namespace) -> None:
             print(f"{'gone':<8}{name}: its directory is no longer here")
         print(f"{'sent':<8}{count} files to {address}")
     status = git_snapshot.text(root, "status", "--porcelain", "--", *TO_COMMIT)
-    if status:
-        paths = [path for path in TO_COMMIT if f" {path}" in status]
+    if paths := [path for path in TO_COMMIT if f" {path}" in status]:
         print(f"{'next':<8}git add --all {' '.join(paths)} && git commit")
     print(f"{'then':<8}git push && git push origin 'refs/runs/*' (the second sends the code of each run)")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,15 +18,13 @@ from ..engine import record as records
 from ..engine.git_snapshot import PATCH
 from ..engine.hashing import file_sha256
 from ..engine.project import project as this_project
-from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS
+from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..engine.trace_reader import TRACE
 from ..report.documents import CITATION, Project, web_address
-from .contents import Contents
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
-COMPLETED = "http://schema.org/CompletedActionStatus"
 SPDX = "https://spdx.org/licenses/"
 KNOWN_LICENCE = re.compile(  # of data
     r"CC[ -]BY(-SA|-ND|-NC|-NC-SA|-NC-ND)?[ -]\d\.\d|CC0[ -]1\.0|PDDL-1\.0|ODbL-1\.0|ODC-By-1\.0|MIT|Apache-2\.0"
@@ -65,6 +64,18 @@ MEDIA_TYPES = {  # the host's own table would differ from host to host
 }
 
 
+@dataclass
+class Contents:
+    """The files of a bundle."""
+
+    root: Path  # of the project
+    record: Record
+    run: str  # the run's folder in the bundle, `models/main` for example
+    files: dict[str, Path]  # where each file is read from, by its path in the bundle
+    data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
+    remarks: list[str]  # what is not as it is here, each as a sentence for the user
+
+
 def describe(contents: Contents, project: Project, with_data: bool) -> bytes:
     """Write the crate's description: of what is in the bundle, and of what the project says of itself."""
     return f"{json.dumps(_Crate(contents, project).build(with_data), indent=2, ensure_ascii=False)}\n".encode()
@@ -85,14 +96,15 @@ class _Crate:
         record, project, run = self.record, self.project, self.contents.run
         started, ended = (record["observed"][each].replace("Z", "+00:00") for each in ("started", "ended"))
         authors = self.authors()
-        text = f"{project.description}{'' if project.description[-1:] in '.!?' else '.'} A training run with all that"
+        text = project.description + ("" if project.description[-1:] in ".!?" else ".")
         text += (
-            " it was made of: `make reproduce` trains it again and compares every step, tensor and metric, bit for bit."
+            " A training run with all that it was made of: `make reproduce` trains it again and compares every step,"
         )
+        text += " tensor and metric, bit for bit." + ("" if with_data else " Its data are named by address and sha256.")
         root = self.set(
             self.crate.root_dataset,
             name=f"{project.title}: {record['run']}",
-            description=f"{text}{'' if with_data else ' Its data are named by address and sha256.'}".strip(),
+            description=text.strip(),
             datePublished=ended[:10],
             license=self.licence(project.licence, "#LICENSE", "All rights reserved: see the file LICENSE"),
             author=authors,
@@ -110,7 +122,7 @@ class _Crate:
             description=records.command(record),
             startTime=started,
             endTime=ended,
-            actionStatus=COMPLETED,
+            actionStatus="http://schema.org/CompletedActionStatus",
             agent=authors[0],
             instrument=code,
             object=[*data, self.file(f"{run}/{CONFIG}", "the settings, complete"), *lock],

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import sys
 from importlib import import_module
-from importlib.resources import files
 
 from .. import __version__
 from ..engine.errors import UserError
@@ -22,7 +21,7 @@ VERBS = {
     "search": ("search.search", "", "search for good settings, as configs/search/ says"),
     "report": ("report.report", "", "write the report on all runs"),
     "replicate": ("report.replication", "", "train the main run's experiment on other data"),
-    "bundle": ("bundle", "", "put a run and all it was made of into one file"),
+    "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),
     "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
@@ -80,17 +79,13 @@ def config_parser() -> argparse.ArgumentParser:
 
 
 def config_main(arguments: argparse.Namespace) -> None:
-    """Print one of the library's configs, or the list of them.
+    """Print one of the library's configs, or the list of them."""
+    from ..engine.command_line import LIBRARY_CONFIGS
 
-    Raises:
-        UserError: there is none of this name.
-    """
-    folders = [each for each in files("samebits.configs").iterdir() if each.is_dir()]
-    configs = {f"{folder.name}/{path.name}": path for folder in folders for path in folder.iterdir()}
-    texts = {name.removesuffix(".yaml"): path for name, path in sorted(configs.items()) if name.endswith(".yaml")}
+    configs = {f"{path.parent.name}/{path.stem}": path for path in sorted(LIBRARY_CONFIGS.glob("*/*.yaml"))}
     if arguments.name is None:
-        print("\n".join(texts))
-    elif arguments.name in texts:
-        print(texts[arguments.name].read_text(encoding="utf-8"), end="")
+        print("\n".join(configs))
+    elif arguments.name in configs:
+        print(configs[arguments.name].read_text(encoding="utf-8"), end="")
     else:
-        raise UserError(f"the library has no config {arguments.name!r}: choose from {', '.join(texts)}.")
+        raise UserError(f"the library has no config {arguments.name!r}: choose from {', '.join(configs)}.")

@@ -163,7 +163,7 @@ class Template:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         config = folder / "config.json"  # YAML takes JSON; without a config, cookiecutter writes into the user's home
         config.write_text(json.dumps({key: str(folder / key) for key in ("cookiecutters_dir", "replay_dir")}))
-        options = ("--no-input", "--config-file", config, "--output-dir", folder / "out")
+        options = ("--no-input", "--config-file", str(config), "--output-dir", str(folder / "out"))
         given = [f"{key}={value}" for key, value in answers(state).items()]
         # SAMEBITS_UPDATE: the template's hook makes no repository
         variables = {"PYTHONPATH": "", "SAMEBITS_UPDATE": self.address}
@@ -171,9 +171,8 @@ class Template:
             f"the template does not render with this project's answers (REASON): mend them in {STATE}, git commit,"
         )
         failure += " and make update again."
-        cookiecutter = (self.python, "-m", "cookiecutter", self.clone, *options, *given)
         # in a folder of its own, since -m imports modules from the working directory first
-        run(*cookiecutter, cwd=folder, failure=failure, **variables)
+        run(self.python, "-m", "cookiecutter", self.clone, *options, *given, cwd=folder, failure=failure, **variables)
         (rendered,) = (folder / "out").iterdir()
         if not keep_state:  # what the user has added stays, as cruft's `skip`
             context = json.loads((rendered / STATE).read_text(encoding="utf-8"))["context"]

@@ -1,52 +1,138 @@
-"""What goes into a bundle: the run, its data, the reports, and the project as the run had it.
+"""Put one run and all that it was made of into one zip: `samebits bundle [RUN]`, or `make bundle`.
 
-What nobody else may see is left out, and what is left works without Git.
+In it are the run, its data, the reports, and the project as the run had it. What nobody else may see is left out, and
+what is left works without Git. The same files give the same bytes, whole or not at all.
 """
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlparse
 
 from omegaconf import DictConfig
 
 from ..engine import record as records
-from ..engine.errors import UserError
+from ..engine.errors import UserError, require_packages
+from ..engine.files import DISK_FULL, replace_atomically
 from ..engine.git_snapshot import RESULTS
 from ..engine.hashing import HIDDEN, WORDS, present_sha256, redact
 from ..engine.inputs import code_sha256, lock_sha256
 from ..engine.project import Project, project
-from ..engine.record import PUBLISHED, WEIGHTS, Record
-from ..engine.run_loader import read_config
+from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
+from ..engine.run_loader import main_run, newest_run, read_config
+from ..report.documents import read_project
 from ..verify import provenance_diff
 from ..verify.integrity import require_unedited
+from .crate import METADATA, Contents, describe
 
-VERDICTS, LOCK, DVC = "verdicts/*.json", "dvc.lock", ".dvc/config"
+BLOCK = 2**20  # bytes
+SLOW = 100_000_000  # bytes from which on a progress bar is shown
+PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf", ".safetensors")  # do not get smaller
 # Private, or of this computer alone, whether Git knows of it or not
 PRIVATE = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "config.local")
 CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
 REPLACED = (*RESULTS, "data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
 PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
+CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
-@dataclass
-class Contents:
-    """The files of a bundle."""
+def main(arguments: argparse.Namespace) -> None:
+    """Write it, and say what it is good for."""
+    run: Path = arguments.run or (main_run() if (main_run() / RECORD).exists() else newest_run())
+    if run.is_file():
+        raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
+    path, number, remarks = bundle(run, not arguments.without_data)
+    for sentence in remarks:
+        print(f"note: {sentence}.")
+    print(f"{os.path.relpath(path)}: {path.stat().st_size:,} bytes, {number} files")
+    print("Next: upload it, to Zenodo for example; ro-crate-metadata.json in it says what each file is.")
+    print("A stranger unzips it and types `make reproduce` there, with Python and make; neither Git nor your storage")
+    print("is needed.")
+    if arguments.without_data:
+        print("The data are not in it: `make reproduce` fetches them first, and checks their sha256.")
 
-    root: Path  # of the project
-    record: Record
-    run: str  # the run's folder in the bundle, `models/main` for example
-    files: dict[str, Path]  # where each file is read from, by its path in the bundle
-    data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
-    remarks: list[str]  # what is not as it is here, each as a sentence for the user
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        description="Put a run with its code, settings, locks, data, weights and verdicts into dist/<run>.zip."
+    )
+    described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the main run)")
+    text = "name large or unfree data by address and sha256 alone"
+    described.add_argument("--without-data", action="store_true", help=text)
+    return described
+
+
+def bundle(
+    run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
+) -> tuple[Path, int, list[str]]:
+    """Write the bundle of a run (its directory, or the published copy) into a folder, by default dist/ of the project.
+
+    Returns:
+        The zip, the number of files in it, and what is not in it as it is here, each as a sentence.
+    """
+    require_packages("bundle", "rocrate")
+    root = root or project().root
+    with tempfile.TemporaryDirectory(prefix="bundle-") as staging:
+        tree, description = Path(staging) / "tree", Path(staging) / METADATA
+        collected = collect(run, tree, with_data, root)
+        metadata = read_project(tree)
+        description.write_bytes(describe(collected, metadata, with_data))
+        files = collected.files | {METADATA: description}
+        top = f"{metadata.slug}-{collected.record['run']}" + ("" if with_data else "-without-data")
+        path = (folder or root / "dist") / f"{top}.zip"
+        write_zip(path, top, files, collected.record["observed"]["ended"])
+    return path, len(files), collected.remarks
+
+
+def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
+    """Write a zip whose bytes follow from the files alone: sorted, all of one time, permissions of a few kinds.
+
+    It unpacks to the folder `top`; `files` are read from where they say, by their path in that folder, and get the time
+    `ended`, as the record writes it: `2026-01-31T12:00:00Z`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    year, *rest = map(int, re.findall(r"\d+", ended)[:6])
+    when = (max(year, 1980), *rest)  # a zip knows no earlier year
+    path.parent.mkdir(parents=True, exist_ok=True)
+    total = sum(source.stat().st_size for source in files.values())
+    bar = Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW)
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive, bar:
+            task = bar.add_task("Writing", total=total)
+            for name, source in sorted(files.items()):
+                mode = source.stat().st_mode  # of which counts: whether it is a program, and may be written to
+                permissions = 0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444
+                entry = zipfile.ZipInfo(f"{top}/{name}", when)  # type: ignore[arg-type] # six numbers
+                entry.create_system = 3  # Unix, wherever it is written
+                entry.external_attr = (stat.S_IFREG | permissions) << 16
+                entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+                entry.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
+                with source.open("rb") as content, archive.open(entry, "w") as copy:
+                    shutil.copyfileobj(bar.wrap_file(content, task_id=task), copy, BLOCK)
+
+    try:
+        replace_atomically(path, write)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
 
 
 def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
@@ -65,14 +151,13 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     data = _data(name, record, read_config(run, root), root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"models/{run.resolve().name}"
-    parts = [run / each for each in PUBLISHED if (run / each).exists()] + sorted(run.glob(VERDICTS))
+    parts = [run / each for each in PUBLISHED if (run / each).exists()] + sorted(run.glob("verdicts/*.json"))
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
     reports = {path.relative_to(root).as_posix(): path for path in _files(root / "reports") if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
     files |= {each: path for each, path in reports.items() if not is_left_out(each) and path.name != WEIGHTS}
-    files |= {each: root / each for each in data}
-    files |= {LOCK: root / LOCK} if (root / LOCK).exists() else {}
+    files |= {each: root / each for each in (*data, "dvc.lock") if (root / each).exists()}
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
     return Contents(root, record, place, files, data, remarks)
@@ -88,8 +173,8 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, s
     processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
     if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
         raise UserError(
-            f"{name} read its data from outside of the project ({cfg.paths.processed}): bundle it without them, with"
-            " DATA=no, or train on data in data/."
+            f"{name} read its data from outside of the project ({processed}): bundle it without them, with DATA=no, or"
+            " train on data in data/."
         )
     if changed := provenance_diff.data_differences(record, cfg):
         file, recorded, here = changed[0]
@@ -123,13 +208,13 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
             " restore them, or bundle a run of the settings here: `make train`, then `make bundle`."
         )
     for path in (target / name for name in REPLACED):
-        for each in path.iterdir() if path.is_dir() and not path.is_symlink() else [path]:
-            if each.name != ".gitignore":
-                _delete(each)
+        for entry in path.iterdir() if path.is_dir() and not path.is_symlink() else [path]:
+            if entry.name != ".gitignore":
+                _delete(entry)
     remarks = [*_add_outside(record, target), *_edited_library(record, target), *_leave_out(target)]
     _require_recorded(record, target)
     remarks += _without_logins(target)
-    config = target / DVC
+    config = target / ".dvc/config"
     if config.exists():
         config.write_text(without_git(config.read_text(encoding="utf-8")), encoding="utf-8")
     return remarks
@@ -138,9 +223,9 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
 def without_git(config: str) -> str:
     """Change DVC's configuration so that it works without Git, and names no login."""
     lines = re.sub(r"(?m)^[ \t]*no_scm[ \t]*=.*\n?", "", SECRET.sub("", redact(config)))
-    if not re.search(r"(?m)^\[core\][ \t]*$", lines):
+    if not re.search(CORE, lines):
         lines = f"{lines.rstrip()}\n[core]\n".lstrip()
-    return re.sub(r"(?m)^\[core\][ \t]*\n?", "[core]\n    no_scm = true\n", lines, count=1)
+    return re.sub(CORE, "[core]\n    no_scm = true\n", lines, count=1)
 
 
 def _delete(path: Path) -> None:
