@@ -32,8 +32,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
     A file that is there already with the right sha256 is kept as it is; one that is named no longer is removed.
 
     Raises:
-        UserError: an address cannot be read, a file is not the one whose sha256 the config pins, of which nothing is
-            left behind, or a file that was not fetched would be lost.
+        UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
     raw = Path(cfg.paths.raw)
@@ -43,9 +42,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
             shutil.rmtree(path)
         elif path.name not in [entry.name for entry in cfg.data.files]:
             if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
-                raise UserError(
-                    f"{path} is not named in configs/data/: move it to data/external/, then run `make data`."
-                )
+                raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then `make data`.")
             path.unlink()
             print(f"{path.name}: removed, configs/data/ names it no longer")
     paths = [raw / entry.name for entry in cfg.data.files]

@@ -43,7 +43,7 @@ def open_repository() -> Iterator[tuple[Any, str]]:
     from dvc.repo import Repo  # here, because it takes half a second
 
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback where a server cannot be reached
-    with storage_errors("DVC"):
+    with storage_errors(str(project().root)):
         repo = Repo(str(project().root))
     with repo:
         name = repo.config["core"].get("remote")
@@ -92,13 +92,12 @@ def storage_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # each kind of storage has a library with errors of its own
         reason = " ".join(redact(str(error)).split()).rstrip(".") or type(error).__name__
-        if isinstance(error, SCMError):
-            raise not_in_git(reason) from error
-        if isinstance(error, HostKeyNotVerifiable):
-            reason = "the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with"
-            reason += (
-                " `ssh -p <port> <user>@<server>`, and compare the fingerprint that it shows with the administrator's"
-            )
+        if isinstance(error, SCMError | NoGit):
+            reason = f"the project is not in Git ({reason}): delete `no_scm` from .dvc/config if it is there, then run"
+            reason += " `git init && git add . && git commit -m 'Start the project'`"
+        elif isinstance(error, HostKeyNotVerifiable):
+            reason = "the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with `ssh -p <port>"
+            reason += " <user>@<server>`, and compare the fingerprint that it shows with the administrator's"
         elif isinstance(error, DisconnectError) and re.search("(?i)permission denied|authentication", reason):
             reason = "the server does not accept your key: name it with `.venv/bin/dvc remote modify --local storage"
             reason += " keyfile <path>`, or for the server in ~/.ssh/config"
@@ -115,14 +114,6 @@ def storage_errors(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {reason}.") from error
 
 
-def not_in_git(reason: str) -> UserError:
-    """Say how a project comes into Git, for a reason in the words of Git or DVC."""
-    return UserError(
-        f"{project().root} is not in Git ({reason}): delete `no_scm` from .dvc/config if it is there, then run"
-        " `git init && git add . && git commit -m 'Start the project'`."
-    )
-
-
 def shared_runs(root: Path) -> set[str]:
     """Return the names of the runs that are shared already."""
     if not (path := root / "models" / ".gitignore").exists():
@@ -137,10 +128,10 @@ def finished_runs(root: Path) -> set[str]:
     names = set()
     for path in (root / "models").glob(f"*/{RECORD}"):
         try:
-            status = json.loads(path.read_text())["observed"]["status"]
+            finished = json.loads(path.read_text())["observed"]["status"] == "finished"
         except (ValueError, KeyError, TypeError):
-            status = "finished"  # `require_shareable` names what is wrong with it
-        if status == "finished" and not path.parent.name.startswith(NEVER_SHARED):
+            finished = True  # `require_shareable` names what is wrong with it
+        if finished and not path.parent.name.startswith(NEVER_SHARED):
             names.add(path.parent.name)
     return names - {main_run().name}  # which the pipeline shares
 
@@ -161,12 +152,10 @@ def require_shareable(names: Iterable[str], root: Path) -> None:
     for run in (root / "models" / name for name in sorted(names)):
         place = os.path.relpath(run)
         if not RUN_NAME.fullmatch(run.name):
-            raise UserError(
-                f"{place!r} has a name that Git would read as a pattern: rename it to letters, digits, - and _."
-            )
+            raise UserError(f"{place!r} has a name that Git would read as a pattern: use letters, digits, - and _.")
         if not (run / WEIGHTS).exists() and not (root / "shared" / f"{run.name}.dvc").exists():
             raise UserError(
-                f"{place}/{WEIGHTS} is missing, so the run cannot be shared: move it away, or train it again."
+                f"{place}/{WEIGHTS} is missing, so it cannot be shared: move the run away, or train it again."
             )
         require_unedited(run)
 
@@ -207,18 +196,15 @@ def write_pointers(names: Iterable[str], root: Path) -> Iterator[list[Path]]:
 def main(arguments: argparse.Namespace) -> None:
     """Share the runs, send what the remote has not, and print what is to be done next."""
     root = project().root
-    try:
-        git_snapshot.text(root, "rev-parse", "--show-toplevel")
-    except NoGit as reason:
-        raise not_in_git(str(reason)) from reason
     with open_repository() as (repo, address):
+        with storage_errors(str(root)):
+            git_snapshot.text(root, "rev-parse", "--show-toplevel")
         before = shared_runs(root)
         here = {name for name in before if (root / "models" / name).is_dir()}
         names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))
         require_shareable(names, root)
         with write_pointers(names, root) as pointers, storage_errors("DVC"):
-            targets = [str(path) for path in pointers]
-            changed = repo.status(targets) if targets else {}
+            changed = repo.status([*map(str, pointers)]) if pointers else {}
             for path in pointers:
                 if str(path.relative_to(root)) in changed:
                     repo.commit(str(path), force=True)
@@ -236,9 +222,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line of `samebits push`."""
-    described = argparse.ArgumentParser(
-        description="Share runs: their texts by Git, weights and data by the DVC remote."
-    )
+    described = argparse.ArgumentParser(description="Share runs: texts by Git, weights and data by the DVC remote.")
     text = "folder of a run, to be shared beside those that are (default: all finished runs but debug and reference)"
     described.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
     return described
@@ -246,8 +230,9 @@ def parser() -> argparse.ArgumentParser:
 
 def pull_main(arguments: argparse.Namespace) -> None:
     """Fetch what is not here, and print which files and folders have changed."""
-    with open_repository() as (repo, address), storage_errors(address):
-        done = repo.pull()
+    with open_repository() as (repo, address):
+        with storage_errors(address):
+            done = repo.pull()
         changed = sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
         for path in changed:
             print(f"{'new':<8}{path}")

@@ -99,10 +99,9 @@ def bundle(
 
 
 def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
-    """Write a zip whose bytes follow from the files alone: sorted, all of one time, permissions of a few kinds.
+    """Write a zip of `files`, whose bytes follow from them alone: sorted, all of one time, permissions of a few kinds.
 
-    It unpacks to the folder `top`; `files` are read from where they say, by their path in that folder, and get the time
-    `ended`, as the record writes it: `2026-01-31T12:00:00Z`.
+    It unpacks to the folder `top`. `ended` is the time, as the record writes it: `2026-01-31T12:00:00Z`.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -245,8 +244,8 @@ def _leave_out(target: Path) -> list[str]:
             path.unlink()
             path.write_bytes(content)
         elif path.is_symlink() or (path.exists() and is_left_out(path.name)):
-            reason = "a link" if path.is_symlink() else "private, or a cache"
-            remarks.append(f"{path.relative_to(target).as_posix()} was left out ({reason})")
+            name, reason = path.relative_to(target), "a link" if path.is_symlink() else "private, or a cache"
+            remarks.append(f"{name.as_posix()} was left out ({reason})")
             _delete(path)
     return remarks
 
@@ -294,14 +293,12 @@ def _without_logins(target: Path) -> list[str]:
     for path in _files(target):
         name = path.relative_to(target)
         is_input = path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py")
-        if path.suffix == ".py" and not is_input:
-            continue  # tests of what is done with passwords
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
         hidden = redact(text) if name.parts[0] == "configs" else PASSWORD.sub(HIDDEN, text)
-        if hidden == text:
+        if hidden == text or (path.suffix == ".py" and not is_input):  # tests of what is done with passwords
             continue
         if is_input:
             raise UserError(

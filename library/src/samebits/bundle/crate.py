@@ -62,6 +62,7 @@ MEDIA_TYPES = {  # the host's own table would differ from host to host
     ".npy": "application/x-npy",
     ".parquet": "application/x-parquet",
 }
+UNKNOWN = "application/octet-stream"
 
 
 @dataclass
@@ -162,7 +163,7 @@ class _Crate:
             self.crate.add_file(dest_path=name),
             name=Path(name).name,
             description=role,
-            encodingFormat=_media_type(name),
+            encodingFormat=MEDIA_TYPES.get(Path(name).suffix.lower(), UNKNOWN),
             contentSize=str(path.stat().st_size),
             sha256=self.contents.data.get(name) or file_sha256(path),  # that of the data has just been checked
             **properties,
@@ -185,9 +186,8 @@ class _Crate:
 
     def licence(self, spdx: str | None, identifier: str, name: str) -> Any:
         """Add a licence: SPDX's page of it, or what it is called."""
-        if spdx:
-            return self.entity(f"{SPDX}{spdx}", "CreativeWork", name=spdx, url=f"{SPDX}{spdx}")
-        return self.entity(identifier, "CreativeWork", name=name)
+        url = f"{SPDX}{spdx}" if spdx else None
+        return self.entity(url or identifier, "CreativeWork", name=spdx or name, url=url)
 
     def code(self, authors: list[Any]) -> Any:
         """Add the code; its version is the commit, or the hash of the package's files where there is none."""
@@ -233,7 +233,7 @@ class _Crate:
                 name=each["name"],
                 description=f"{_role(name)}; `make data` fetches it to {name}",
                 contentUrl=each["uri"],
-                encodingFormat=_media_type(name),
+                encodingFormat=MEDIA_TYPES.get(Path(name).suffix.lower(), UNKNOWN),
                 sha256=each["sha256"],
                 contentSize=str(path.stat().st_size) if here else None,
                 sdDatePublished=seen,
@@ -257,11 +257,6 @@ class _Crate:
 
 def _on_the_web(address: str) -> bool:
     return urlparse(address).scheme in ("http", "https")
-
-
-def _media_type(name: str) -> str:
-    default = "text/plain" if name == "LICENSE" else "application/octet-stream"
-    return MEDIA_TYPES.get(Path(name).suffix.lower(), default)
 
 
 def _role(name: str) -> str:

@@ -70,10 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def config_parser() -> argparse.ArgumentParser:
     """Describe the command line of `samebits config determinism/portable`."""
-    described = argparse.ArgumentParser(
-        description="Print one of the library's configs, to be copied: a file of the same name in the project's"
-        " configs/ wins over it."
-    )
+    text = "Print one of the library's configs, to be copied into the project's configs/, where it wins over this one."
+    described = argparse.ArgumentParser(description=text)
     described.add_argument("name", nargs="?", help="as determinism/portable (default: list them)")
     return described
 

@@ -44,9 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise UserError(f"{root / PACKAGE} is there already: the library has been ejected, and is yours to edit.")
     wheels = sorted(root.glob("vendor/samebits-*.whl"))
     if len(wheels) != 1:
-        raise UserError(
-            f"{root}/vendor has {len(wheels)} wheels of samebits, and should have one: git checkout -- vendor"
-        )
+        raise UserError(f"{root}/vendor has {len(wheels)} wheels of samebits instead of one: git checkout -- vendor")
     (wheel,) = wheels
     # Built aside, and put into place once all of it is there: whatever fails before leaves the project as it was.
     with tempfile.TemporaryDirectory(prefix=".eject-", dir=root / "src") as name, zipfile.ZipFile(wheel) as archive:
@@ -84,10 +82,9 @@ def unhook(text: str, requirements: list[str]) -> str:
     tools, packages = re.subn(r'^(packages = \["src/[^]]*)\]', r'\1, "src/samebits"]', tools, count=1, flags=re.M)
     text = head + tool + tools
     for table, key, path in (("ruff", "extend-exclude", "src/samebits"), ("mypy", "exclude", "^src/samebits/")):
-        old, new = rf"^\[tool\.{table}\]\n", f'[tool.{table}]\n{key} = ["{path}"]\n'
-        if re.search(rf"^{key} = \[", tools, re.M):
-            old, new = rf"^{key} = \[", f'{key} = ["{path}", '
-        text = re.sub(old, new, text, count=1, flags=re.M)
+        text, extended = re.subn(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)
+        if not extended:
+            text = re.sub(rf"^\[tool\.{table}\]\n", f'[tool.{table}]\n{key} = ["{path}"]\n', text, count=1, flags=re.M)
     text += MYPY
     text += ISORT if "[tool.ruff.lint.isort]" not in text else ""
     try:
@@ -117,13 +114,9 @@ def needs(requirements: list[str], chosen: set[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    return argparse.ArgumentParser(description="Unpack the library's source into src/samebits/, and unhook the wheel.")
-
-
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Unpack the library into src/samebits/, to own every line of it.")
     try:
-        main(parser().parse_args())
+        main(parser.parse_args())
     except UserError as error:
-        parser().exit(2, f"error: {error}\n")
+        parser.exit(2, f"error: {error}\n")

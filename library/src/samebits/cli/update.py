@@ -63,12 +63,7 @@ def ask(root: Path, *arguments: str) -> str:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Update the project.
-
-    Raises:
-        UserError: it cannot be done; nothing has been changed then.
-        SystemExit: with status 1, the merge has conflicts.
-    """
+    """Update the project; leave with the exit status 1 where the merge has conflicts."""
     root = project().root
     require_mergeable(root)
     if not (root / STATE).is_file():
@@ -155,9 +150,9 @@ class Template:
         self.python = cookiecutter_python(folder, self.clone / "requirements.txt")
 
     def render(self, commit: str, state: State, root: Path, keep_state: bool = False) -> str:
-        """Render a commit of the template with the project's answers, new questions at their defaults; return the tree.
+        """Render a commit of the template with the project's answers into the project's object store; return the tree.
 
-        The object store of the project at `root` takes the files; `keep_state` renders `.cruft.json` as it is there.
+        Questions that are new take their defaults; `keep_state` renders `.cruft.json` as the project has it.
         """
         git(self.clone, "checkout", "--quiet", "--force", "--detach", commit)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
@@ -196,10 +191,7 @@ class Template:
 
 
 def cookiecutter_python(folder: Path, lock: Path) -> Path:
-    """Return a Python with the cookiecutter that the template has locked: of an environment made for this call alone.
-
-    Where the lock cannot be installed, a cookiecutter will do that the running Python has.
-    """
+    """Return a Python with the cookiecutter that the template has locked; failing that, with any at hand."""
     if chosen := os.environ.get(COOKIECUTTER):
         return Path(chosen)
     print("Installing the template's tools into an environment of their own, for this call.", flush=True)
@@ -280,11 +272,8 @@ def merge(root: Path, base: str, tip: str, commit: str) -> list[str]:
     return []
 
 
-Library = tuple[str | None, int | None]  # version and contract; None where they are unknown
-
-
-def library_in(root: Path) -> Library:
-    """Read version and contract of the library from the wheel that the project has."""
+def library_in(root: Path) -> tuple[str | None, int | None]:
+    """Read version and contract of the library from the wheel that the project has; None where they are unknown."""
     for name in git(root, "ls-files", "vendor/").splitlines():
         if (found := WHEEL.fullmatch(name)) and (root / name).is_file():
             with zipfile.ZipFile(root / name) as wheel:
@@ -294,7 +283,9 @@ def library_in(root: Path) -> Library:
     return None, None
 
 
-def report(root: Path, library: Library, template: Path, old: str | None, new: str, changed: list[str]) -> list[str]:
+def report(
+    root: Path, library: tuple[str | None, int | None], template: Path, old: str | None, new: str, changed: list[str]
+) -> list[str]:
     """List what has come from a template since its commit `old`; `library` is that of before the merge."""
     lines = [f"template  {old[:7] if old else 'unknown'} → {new[:7]}"]
     if has_commit(template, old):
@@ -326,6 +317,10 @@ def report(root: Path, library: Library, template: Path, old: str | None, new: s
 
 def changelog(path: Path, old: str, new: str) -> list[str]:
     """Return the lines of the library's changelog from one version to another."""
+
+    def numbers(version: str) -> list[int]:
+        return [*map(int, re.findall(r"\d+", version))]
+
     lines = []
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
@@ -335,17 +330,10 @@ def changelog(path: Path, old: str, new: str) -> list[str]:
     return lines
 
 
-def numbers(version: str) -> list[int]:
-    """Return a version as numbers, which compare."""
-    return [*map(int, re.findall(r"\d+", version))]
-
-
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     described = argparse.ArgumentParser(description="Bring a newer version of the template, by a merge.")
-    described.add_argument(
-        "source", nargs="?", metavar="FROM", help=f"path or URL of the template (default: as recorded in {STATE})"
-    )
+    described.add_argument("source", nargs="?", metavar="FROM", help="path or URL of it (default: the recorded one)")
     return described
 
 
