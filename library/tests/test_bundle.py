@@ -37,16 +37,16 @@ def entities(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_bundle_is_the_whole_project_with_one_run(run: Path, workspace: Path, tmp_path: Path) -> None:
-    path, number, told = bundle(run, folder=tmp_path / "one", root=workspace)
+    path, number, remarks = bundle(run, folder=tmp_path / "one", root=workspace)
     again = bundle(run, folder=tmp_path / "other", root=workspace)[0]
     assert path.read_bytes() == again.read_bytes() and path.name == f"{path.stem}.zip" and run.name in path.name
     found = names(path)
     record = json.loads((run / "record.json").read_text())
     outside = [name for name in record["inputs"]["outside"] if name.startswith(".../")]  # of these tests
-    assert told[:-1] == [
+    assert remarks[:-1] == [
         f"{name} was loaded from outside of the project, so it is not in the bundle" for name in outside
     ]
-    assert "not as released" in told[-1]  # the library is that of this checkout
+    assert "not as released" in remarks[-1]  # the library is that of this checkout
     assert len(found) == number and [each.name for each in (tmp_path / "one").iterdir()] == [path.name]
     place = f"models/{run.name}"
     assert {"Makefile", "dvc.yaml", ".dvc/config", "data/raw/digits.csv.gz", "data/processed/dataset.json"} <= found
@@ -123,13 +123,13 @@ def test_nothing_private_goes_in(trained: Path, tmp_path: Path, monkeypatch: pyt
         return True
 
     monkeypatch.setattr(archive.provenance_diff, "export_code", export)
-    told = archive.write_project(record, trained, tmp_path / "tree")
+    remarks = archive.write_project(record, trained, tmp_path / "tree")
     written = {path.name: path.read_text() for path in (tmp_path / "tree").rglob("*[!y]") if path.is_file()}
     assert [name for name, text in written.items() if "pw-" in text] == []
     assert written["notes.md"] == "https://***@example.org/x\n" == written["alias.md"] and "link" not in written
     assert "no_scm = true" in written["config"] and "https://***@h/x" in written["config"]
-    said = "; ".join(told)
-    assert all(word in said for word in ("link was left out", ".env was left out", "notes.md, the login", "other.yaml"))
+    text = "; ".join(remarks)
+    assert all(part in text for part in ("link was left out", ".env was left out", "notes.md, the login", "other.yaml"))
 
     extra[f"src/{NAME}/train.py"] = (ROOT / f"src/{NAME}/train.py").read_text() + "# https://me:pw-7@example.org\n"
     changed = {
@@ -190,7 +190,7 @@ def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypat
         ),
     ],
 )
-def test_dvc_is_told_to_do_without_git(config: str, expected: str) -> None:
+def test_dvc_is_remarks_to_do_without_git(config: str, expected: str) -> None:
     assert archive.without_git(config) == expected
     assert archive.without_git(expected) == expected
 

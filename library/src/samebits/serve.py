@@ -52,7 +52,7 @@ def serve_reports(server: ServerApp) -> None:
 
 
 def links(server: ServerApp) -> list[str]:
-    """Say where the report and JupyterLab are, with the token, one line each; JupyterLab comes last.
+    """Return the addresses of the report and JupyterLab, with the token, one line each; JupyterLab comes last.
 
     Jupyter itself would show a token of the user's own as three dots, which cannot be clicked.
     """
@@ -104,10 +104,10 @@ def tracking_main(arguments: argparse.Namespace) -> None:
     environment.pop("MLFLOW_TRACKING_URI", None)  # it points trainings at a server, and not the server at itself
     port = os.environ.get("MLFLOW_PORT") or PORT
     print(f"MLflow:  http://127.0.0.1:{port}  (user {USER}, password {password})", flush=True)
-    words = ["-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--allowed-hosts", HOSTS]
-    words += ["--artifacts-destination", "models/mlartifacts"]
-    words += ["--host", arguments.host, "--port", arguments.port or port]
-    os.execve(sys.executable, [sys.executable, *words], environment)
+    options = ["-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--allowed-hosts", HOSTS]
+    options += ["--artifacts-destination", "models/mlartifacts"]
+    options += ["--host", arguments.host, "--port", arguments.port or port]
+    os.execve(sys.executable, [sys.executable, *options], environment)
 
 
 def tracking_parser() -> argparse.ArgumentParser:

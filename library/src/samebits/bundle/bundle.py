@@ -50,7 +50,7 @@ INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write it, and say what it is good for."""
+    """Write a bundle, and print what it is for."""
     run: Path = arguments.run or (main_run() if (main_run() / RECORD).exists() else newest_run())
     if run.is_file():
         raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
@@ -82,7 +82,7 @@ def bundle(
     """Write the bundle of a run (its directory, or the published copy) into a folder, by default dist/ of the project.
 
     Returns:
-        The zip, the number of files in it, and what is not in it as it is here, each as a sentence.
+        The zip, the number of files in it, and what is not in it as it is here, in sentences.
     """
     require_packages("bundle", "rocrate")
     root = root or project().root
@@ -136,27 +136,27 @@ def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> No
 
 def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     """Check a run, and collect what belongs to it; files that are not those here are written to `staging`."""
-    record, name = records.read_finished(run), os.path.relpath(run)
+    record, shown = records.read_finished(run), os.path.relpath(run)
     require_unedited(run)
     if not (run / WEIGHTS).exists():
-        raise UserError(f"{name}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
+        raise UserError(f"{shown}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
     origin = record["inputs"].get("origin", {}).get("files", [])
-    private = [each["uri"] for each in origin if urlparse(each["uri"]).scheme == "file"]
+    private = [file["uri"] for file in origin if urlparse(file["uri"]).scheme == "file"]
     if private and not with_data:
         raise UserError(
-            f"{name} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
+            f"{shown} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
             " or publish them first and write their address into configs/data/."
         )
-    data = _data(name, record, read_config(run, root), root) if with_data else {}
+    data = _data(shown, record, read_config(run, root), root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"models/{run.resolve().name}"
-    parts = [run / each for each in PUBLISHED if (run / each).exists()] + sorted(run.glob("verdicts/*.json"))
+    parts = [run / name for name in PUBLISHED if (run / name).exists()] + sorted(run.glob("verdicts/*.json"))
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
     reports = {path.relative_to(root).as_posix(): path for path in _files(root / "reports") if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
-    files |= {each: path for each, path in reports.items() if not is_left_out(each) and path.name != WEIGHTS}
-    files |= {each: root / each for each in (*data, "dvc.lock") if (root / each).exists()}
+    files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
+    files |= {name: root / name for name in (*data, "dvc.lock") if (root / name).exists()}
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
     return Contents(root, record, place, files, data, remarks)
@@ -183,8 +183,8 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, s
             " the run's data in configs/train.yaml and run `make data`, or bundle the run without data, with DATA=no."
         )
     origin = record["inputs"].get("origin", {}).get("files", [])
-    found = {processed / each: sha256 for each, sha256 in record["inputs"]["data"].items()}
-    found |= {raw / each["name"]: each["sha256"] for each in origin if (raw / each["name"]).exists()}
+    found = {processed / file: sha256 for file, sha256 in record["inputs"]["data"].items()}
+    found |= {raw / file["name"]: file["sha256"] for file in origin if (raw / file["name"]).exists()}
     return {path.relative_to(root).as_posix(): sha256 for path, sha256 in sorted(found.items())}
 
 
@@ -197,7 +197,7 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
     """Write the project as the run had it to the folder `target`, without results and data.
 
     Returns:
-        What is not as it was, each as a sentence for the user.
+        What is not as it was, in sentences for the user.
     """
     known = provenance_diff.export_code(record, run, target, instead=INSTEAD)
     changed = [] if known else provenance_diff.settings_differences(record)[0]

@@ -72,9 +72,9 @@ class Contents:
     root: Path  # of the project
     record: Record
     run: str  # the run's folder in the bundle, `models/main` for example
-    files: dict[str, Path]  # where each file is read from, by its path in the bundle
+    files: dict[str, Path]  # where a file is read from, by its path in the bundle
     data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
-    remarks: list[str]  # what is not as it is here, each as a sentence for the user
+    remarks: list[str]  # what is not as it is here, in sentences for the user
 
 
 def describe(contents: Contents, project: Project, with_data: bool) -> bytes:
@@ -95,7 +95,7 @@ class _Crate:
 
     def build(self, with_data: bool) -> dict[str, Any]:
         record, project, run = self.record, self.project, self.contents.run
-        started, ended = (record["observed"][each].replace("Z", "+00:00") for each in ("started", "ended"))
+        started, ended = (record["observed"][time].replace("Z", "+00:00") for time in ("started", "ended"))
         authors = self.authors()
         text = project.description + ("" if project.description[-1:] in ".!?" else ".")
         text += (
@@ -127,7 +127,7 @@ class _Crate:
             agent=authors[0],
             instrument=code,
             object=[*data, self.file(f"{run}/{CONFIG}", "the settings, complete"), *lock],
-            result=[each for each in made if each],
+            result=[output for output in made if output],
         )
         self.set(root, mentions=action)
         self.file(f"{run}/{PATCH}", "how the code differed from the commit")
@@ -137,7 +137,7 @@ class _Crate:
         for name, role in OTHERS.items():
             if not name.endswith("/"):
                 self.file(name, role)
-            elif any(each.startswith(name) for each in self.contents.files):
+            elif any(path.startswith(name) for path in self.contents.files):
                 self.crate.add_dataset(dest_path=name, properties={"name": role})
         return dict(self.crate.metadata.generate())
 
@@ -223,18 +223,18 @@ class _Crate:
         from rocrate.model.data_entity import DataEntity
 
         found, card = [], self.card()
-        for each in self.origin.get("files", []):
-            name = f"data/raw/{each['name']}"
+        for file in self.origin.get("files", []):
+            name = f"data/raw/{file['name']}"
             path = self.contents.root / name
             other = DataEntity(self.crate, f"#{name}", properties={"@type": "File"})
-            here = path.exists() and file_sha256(path) == each["sha256"]
+            here = path.exists() and file_sha256(path) == file["sha256"]
             entity = self.set(
-                self.crate.add_file(each["uri"]) if _on_the_web(each["uri"]) else self.crate.add(other),
-                name=each["name"],
+                self.crate.add_file(file["uri"]) if _on_the_web(file["uri"]) else self.crate.add(other),
+                name=file["name"],
                 description=f"{_role(name)}; `make data` fetches it to {name}",
-                contentUrl=each["uri"],
+                contentUrl=file["uri"],
                 encodingFormat=MEDIA_TYPES.get(Path(name).suffix.lower(), UNKNOWN),
-                sha256=each["sha256"],
+                sha256=file["sha256"],
                 contentSize=str(path.stat().st_size) if here else None,
                 sdDatePublished=seen,
                 **card,
@@ -249,7 +249,7 @@ class _Crate:
             spdx = text.replace(" ", "-") if KNOWN_LICENCE.fullmatch(text) else None
             found["license"] = self.licence(spdx, text if _on_the_web(text) else "#licence-of-the-data", text)
         address = self.origin.get("address")
-        uris = [each["uri"] for each in self.origin.get("files", [])]
+        uris = [file["uri"] for file in self.origin.get("files", [])]
         if address and address not in uris and _on_the_web(address):
             found["citation"] = self.entity(address, "CreativeWork", name=self.origin.get("title") or address)
         return found

@@ -75,7 +75,7 @@ def unhook(text: str, requirements: list[str]) -> str:
 
     def needed(line: re.Match[str]) -> str:
         found = needs(requirements, extras(line) | ({""} if first and line.start() == first.start() else set()))
-        return ",".join(f'{line["before"] or " "}"{each}"' for each in found).lstrip(" ")
+        return ",".join(f'{line["before"] or " "}"{requirement}"' for requirement in found).lstrip(" ")
 
     head = DEPENDENCY.sub(needed, head)
     head += '\n[project.scripts]\nsamebits = "samebits.cli:main"\n' if "[project.scripts]" not in head else ""
@@ -105,10 +105,10 @@ def extras(dependency: re.Match[str]) -> set[str]:
 def needs(requirements: list[str], chosen: set[str]) -> list[str]:
     """List what the wheel requires with these extras; the extra "" stands for what it requires without any."""
     found: list[str] = []
-    for each in requirements:
-        extra = EXTRA.search(each)
+    for line in requirements:
+        extra = EXTRA.search(line)
         if (extra[1] if extra else "") in chosen:
-            requirement = re.sub(r"\s*;\s*$", "", EXTRA.sub("", each)).replace('"', "'")
+            requirement = re.sub(r"\s*;\s*$", "", EXTRA.sub("", line)).replace('"', "'")
             inner = DEPENDENCY.fullmatch(f'"{requirement}"')  # an extra that stands for others
             found += needs(requirements, extras(inner)) if inner else [requirement]
     return list(dict.fromkeys(found))
