@@ -68,7 +68,7 @@ def test_containers_see_the_folder_and_what_lies_outside_of_it(tmp_path: Path) -
         each = plan.TrainingCommand(
             "a-12345678", ["seed=1"], ROOT / "a.log", "code=1", None, container, folders=[tmp_path], gpus=True
         )
-        return " ".join(each.words())
+        return " ".join(each.arguments())
 
     assert line(None).endswith(f"{sys.executable} -m {NAME}.train seed=1")
     docker, apptainer = line("image:1"), line("/x/environment.sif")
@@ -82,9 +82,9 @@ def test_a_command_is_the_same_in_another_folder(tmp_path: Path) -> None:
     """A worker of Ray, or of SLURM, need not have been started in the project's folder."""
     command = plan.TrainingCommand("a-12345678", ["seed=1"], ROOT / "a.log", container="image")
     (tmp_path / "command").write_bytes(pickle.dumps(command))
-    script = "import pickle; print(*pickle.load(open('command', 'rb')).words(), end='')"
+    script = "import pickle; print(*pickle.load(open('command', 'rb')).arguments(), end='')"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == " ".join(command.words()), done.stderr
+    assert done.stdout == " ".join(command.arguments()), done.stderr
 
 
 @pytest.mark.parametrize(

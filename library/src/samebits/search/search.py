@@ -25,8 +25,8 @@ from ..engine.config import get
 from ..engine.errors import UserError
 from ..engine.project import project
 from ..engine.record import HISTORY
-from ..sweep.jobs import GRACE, RESUME_HINT, Job, JobStatus
-from ..sweep.sweep import LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
+from ..sweep.jobs import RESUME_HINT, Job, JobStatus
+from ..sweep.sweep import GRACE, LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
 from .summary import Results, best_so_far, conclusion, introduction, outcome, read_results, write_table
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it

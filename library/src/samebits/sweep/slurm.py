@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,6 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import submitit
@@ -32,10 +32,19 @@ from ..engine.config import TIME, get
 from ..engine.errors import RESUME_LATER, STOP_SIGNALS, UserError
 from ..engine.files import BUSY
 from ..engine.project import project
-from .jobs import RESUME_HINT, Execution, Executor, Job, JobStatus, failure_reason, threads
+from .jobs import RESUME_HINT, Execution, Executor, Job, JobStatus, cores, failure_reason
 from .plan import IGNORE_SIGNALS, PlannedRun, TrainingCommand
-from .run_status import JobOutcome, NodeState, Tail, job_outcome, read_state, write_state
-from .slurm_queue import SlurmQueue, require_slurm
+from .run_status import (
+    JobOutcome,
+    NodeState,
+    QueuedJob,
+    SlurmUnavailable,
+    Tail,
+    job_outcome,
+    query_jobs,
+    read_state,
+    write_state,
+)
 
 # --- on the node
 
@@ -57,45 +66,41 @@ class JobRunner:
         leave_to_submitit = signal.getsignal(AHEAD_OF_TIME)
         self.signals = []
         for number in STOP_SIGNALS:
-            signal.signal(number, self._on_signal)
-        job = os.environ.get("SLURM_JOB_ID", "")
+            signal.signal(number, lambda number, frame: self.signals.append(number))
+        job, rank = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_PROCID", "0"))  # of the processes
         before = read_state(self.command.node_file, NodeState)
-        starts = before.starts + 1 if before and before.job == job else 1
-        state = NodeState(job, socket.gethostname(), starts)
-        self._write(state)
+        state = NodeState(job, socket.gethostname(), before.starts + 1 if before and before.job == job else 1)
+
+        def write() -> None:
+            if rank == 0:
+                write_state(self.command.node_file, state)
+
+        write()
         step = newest_step(self.command.directory)
-        exit_status, why = self._train()
+        exit_status, why = self._train(self.command.log.with_suffix(f".{rank}.log") if rank else self.command.log)
+        asked = self.signals and (exit_status < 0 or exit_status in (RESUME_LATER, *(128 + n for n in STOP_SIGNALS)))
+        saved = asked and (AHEAD_OF_TIME not in self.signals or newest_step(self.command.directory) != step)
         if exit_status == 0:
             state.status = "finished"
-            self._write(state)
-            return 0
-        asked = self.signals and (exit_status < 0 or exit_status in (RESUME_LATER, *(128 + n for n in STOP_SIGNALS)))
-        if asked and (AHEAD_OF_TIME not in self.signals or newest_step(self.command.directory) != step):
+        elif saved:
             state.status = "saved"
-            self._write(state)
-            if is_running(job) and callable(leave_to_submitit):
-                leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
-            raise SystemExit(RESUME_LATER)
-        if asked:
-            why = f"the time was up ({self.limit}) before a first step was saved: give it more by cluster.time"
-        state.status, state.exit_status, state.reason = "failed", exit_status, why
-        self._write(state)
-        raise SystemExit(exit_status if exit_status > 0 else 1)
+        else:
+            if asked:
+                why = f"the time was up ({self.limit}) before a first step was saved: give it more by cluster.time"
+            state.status, state.exit_status, state.reason = "failed", exit_status, why
+        write()
+        if exit_status == 0:
+            return 0
+        if saved and is_running(job) and callable(leave_to_submitit):
+            leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
+        raise SystemExit(RESUME_LATER if saved else max(1, exit_status))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return what the next start of the job does: the same, and the training finds its own state."""
         return submitit.helpers.DelayedSubmission(JobRunner(self.command, self.limit))
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(number)
-
-    def _write(self, state: NodeState) -> None:
-        if rank() == 0:
-            write_state(self.command.node_file, state)
-
-    def _train(self) -> tuple[int, str]:
+    def _train(self, log: Path) -> tuple[int, str]:
         """Train, and return exit status and reason; where another process trains the same run, wait for it."""
-        log = self.command.log if rank() == 0 else self.command.log.with_suffix(f".{rank()}.log")
         while True:
             tail = Tail(log)
             tail.lines()
@@ -128,13 +133,7 @@ class JobRunner:
 
     def _remove_container(self) -> None:
         if self.command.container and not self.command.container.endswith(".sif"):
-            words = ["docker", "rm", "--force", self.command.job_name]
-            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def rank() -> int:
-    """Return the number of this process among those of the run."""
-    return int(os.environ.get("SLURM_PROCID", "0"))
+            subprocess.run(["docker", "rm", "--force", self.command.job_name], capture_output=True)
 
 
 def newest_step(directory: Path | None) -> int:
@@ -145,8 +144,8 @@ def newest_step(directory: Path | None) -> int:
 
 def is_running(job: str) -> bool:
     """Whether SLURM lets the job go on, so that its end would be its own."""
-    words = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
-    return subprocess.run(words, capture_output=True, text=True).stdout.strip() == "RUNNING"
+    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() == "RUNNING"
 
 
 # --- submission
@@ -166,7 +165,7 @@ def sbatch_options(cfg: DictConfig, name: str) -> dict[str, Any]:
     """Translate a run's settings to the options of sbatch, as submitit calls them, for a job of this name."""
     cluster = cfg.cluster
     tasks = cluster.nodes * cluster.tasks_per_node  # one starts all processes of the run by itself
-    cpus = (cluster.cpus or threads(cfg)) * (distributed.wanted_processes(cfg) if tasks == 1 else 1)
+    cpus = cores(cfg) * (distributed.wanted_processes(cfg) if tasks == 1 else 1)
     chosen = {key: cluster[key] for key in ("partition", "account", "qos") if cluster[key] is not None}
     more = {"requeue": True, "chdir": str(project().root), **({"mem": cluster.memory} if cluster.memory else {})}
     if cluster.gpus:
@@ -198,7 +197,7 @@ def submit(cfg: DictConfig, command: TrainingCommand) -> str:
     executor = submitit.SlurmExecutor(command.log.parent / "submitit", max_num_timeout=MANY, python=python)
     executor.update_parameters(**sbatch_options(cfg, command.job_name))
     try:
-        with redirect_stderr(StringIO()):  # sbatch's complaints, which are told below
+        with redirect_stderr(StringIO()):  # sbatch's complaints, which the error below repeats
             return str(executor.submit(JobRunner(command, cfg.cluster.time)).job_id)
     except submitit.core.utils.FailedJobError as error:
         found = re.findall(r"error: (.+)", str(error)) or str(error).strip().splitlines()[-1:]
@@ -209,7 +208,7 @@ def submit(cfg: DictConfig, command: TrainingCommand) -> str:
 
 
 def startup_error(command: TrainingCommand, number: str) -> str:
-    """Return the last line of a job that could not even begin; with a colon before it."""
+    """Return the last line of a job that could not even begin, with a colon before it; empty without one."""
     path = command.log.parent / "submitit" / f"{number}_0_log.out"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     found = [line.strip() for line in lines if line.strip() and not re.match(r"submitit |srun: |slurmstepd: ", line)]
@@ -238,7 +237,39 @@ def require_fitting_cluster(cfg: DictConfig) -> None:
 
 POLL = 0.5  # seconds between two looks at the log
 SETTLE = 10.0  # seconds for what the node wrote last to arrive: file systems of clusters take their time
+SECONDS = 4.0  # from one question to the next: the controller serves everybody
 MAX_RESUBMISSIONS = 3  # without a step forward
+
+
+class SlurmQueue:
+    """The last answer of `squeue`, renewed now and then; for many threads."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, QueuedJob] = {}
+        self.asked_at = float("-inf")  # time.monotonic
+        self.answered = False  # the last question
+        self.lock = threading.Lock()
+
+    def find(self, number: str, since: float) -> tuple[QueuedJob | None, bool]:
+        """Return what SLURM lists of a job, and whether it has answered since a time (`time.monotonic`)."""
+        with self.lock:
+            self._renew()
+            return self.jobs.get(number), self.answered and self.asked_at > since
+
+    def find_active(self, name: str) -> QueuedJob | None:
+        """Find a job of this name that waits or runs."""
+        with self.lock:
+            self._renew()
+            return next((job for job in self.jobs.values() if job.name == name and not job.ended), None)
+
+    def _renew(self) -> None:
+        if time.monotonic() - self.asked_at < SECONDS:
+            return
+        try:
+            self.jobs, self.answered = query_jobs(), True
+        except SlurmUnavailable:
+            self.answered = False
+        self.asked_at = time.monotonic()
 
 
 class SlurmJob(Execution):
@@ -317,10 +348,22 @@ class SlurmJob(Execution):
 
 
 class SlurmExecutor(Executor):
-    """A cluster under SLURM; a UserError where there is none."""
+    """A cluster under SLURM; a UserError where its commands are missing or its controller does not answer."""
 
     def __init__(self) -> None:
-        require_slurm()
+        missing = next((name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None), None)
+        if missing:
+            raise UserError(
+                f"cluster=slurm needs SLURM, but there is no {missing} on this computer: log in to the cluster's login"
+                " node, or leave CLUSTER=slurm out."
+            )
+        try:
+            query_jobs()
+        except SlurmUnavailable as error:
+            raise UserError(
+                f"SLURM does not answer ({error}), so nothing was submitted: try again later, or leave CLUSTER=slurm"
+                " out."
+            ) from None
         self.queue = SlurmQueue()
         self.submitting = threading.Lock()
 
