@@ -17,7 +17,7 @@ from .project import module
 read_search = module("samebits.search.search_config").read_search
 Study = module("samebits.search.study").Study
 search = module("samebits.search.search")
-read_results = module("samebits.search.summary").read_results
+read_results = module("samebits.search.results").read_results
 JobStatus = module("samebits.sweep.jobs").JobStatus
 
 

@@ -135,11 +135,11 @@ def test_a_trial_is_not_ended_before_what_it_has_come_to(searches: Searches, tmp
 def test_a_trial_is_in_the_table_before_it_is_trained(searches: Searches, tmp_path: Path) -> None:
     """So `make report` takes none for a result, also while the search runs."""
     study, reports = searches.study(tmp_path, "search.trials=2"), tmp_path / "reports"
-    report, summary = module("samebits.report.report"), module("samebits.search.summary")
+    report, results = module("samebits.report.report"), module("samebits.search.results")
     seen = []
 
     def announce() -> None:
-        summary.write_table(reports, summary.read_results(study.search, study.trials()))
+        results.write_table(reports, study.results())
         seen.append((len(MadeUp.started), len(report.runs_of_searches(reports))))
 
     module("samebits.search.search").Workers(study, 1, tmp_path / "logs", announce).run(lambda: None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from rich.progress import Progress, TaskID
+from rich.progress import TaskID
 
 from ..engine.config import get
 from ..engine.errors import UserError
@@ -27,7 +27,6 @@ from ..engine.project import project
 from ..engine.record import HISTORY
 from ..sweep.jobs import RESUME_HINT, Job, JobStatus
 from ..sweep.sweep import GRACE, LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
-from .summary import Results, best_so_far, conclusion, introduction, outcome, read_results, write_table
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
     from .study import Claim, Study
@@ -35,6 +34,7 @@ if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
 LOGS = Path(".cache/search")  # in the project's folder
 PACKAGES = ("optuna", "sqlalchemy", "sklearn", "matplotlib", "jinja2")  # of the extra `search`
 LOOK_SECONDS = 0.3  # between two looks at a training
+ALL = -1  # in the place of a trial's number
 ASK_AGAIN = 15.0  # seconds after which a training that was asked to stop is asked again
 
 
@@ -54,8 +54,8 @@ def search(overrides: list[str], workers: int = 1) -> int:
             " such target, `pip install 'samebits[search]'`."
         )
     from ..report.documents import read_project
+    from .results import conclusion, introduction, write_search_page, write_table
     from .search_config import read_search
-    from .search_page import write_search_page
     from .study import Study
 
     settings = read_search(overrides)
@@ -63,22 +63,19 @@ def search(overrides: list[str], workers: int = 1) -> int:
     study = Study(settings)
     root = Path(settings.base.paths.root)
 
-    def results() -> Results:
-        return read_results(settings, study.trials())
-
     def announce() -> None:
         with study.exclusive():
-            write_table(root / "reports", results())
+            write_table(root / "reports", study.results())
 
     pool = Workers(study, workers, root / LOGS, announce)
-    print(introduction(results(), workers), flush=True)
+    print(introduction(study.results(), workers), flush=True)
     SearchDisplay(pool).follow(pool.run, lambda: RESUME_HINT)
     with study.exclusive():  # one page at a time, and the last one has all
-        last = results()
-        page = write_search_page(root, last, metadata)
-    print(conclusion(last))
+        results = study.results()
+        page = write_search_page(root, results, metadata)
+    print(conclusion(results))
     print(f"{os.path.relpath(page)}: open it in a browser; beside it {page.stem}.csv, and figures in {page.stem}/")
-    return 1 if last.count("failed") else 0
+    return 1 if results.count("failed") else 0
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -89,15 +86,15 @@ def main(arguments: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    described = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description="Search for good settings; every trial is a run, what is trained is not trained again.",
         epilog="Exit status: 0 all trials are finished, 1 a training failed, 2 a setting is wrong, 130 interrupted.",
     )
-    described.add_argument(
+    options.add_argument(
         "settings", nargs="*", help="search=<name> search.trials=50: the search's; model=mlp: every training's"
     )
-    described.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
-    return described
+    options.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
+    return options
 
 
 # --- one training
@@ -234,31 +231,26 @@ class SearchDisplay(ProgressDisplay):
         self.workers, self.study = workers, workers.study
         self.printed: dict[int, float] = {}  # when, by the trial's number
         self.over = {trial.number for trial in self.study.trials() if trial.state.is_finished()}  # at an earlier start
-        self.tasks: dict[int, TaskID] = {}
-        self.all: TaskID | None = None
-
-    def begin(self, bars: Progress) -> None:
-        """Draw a bar for all trials together."""
-        self.all = bars.add_task("search", total=self.study.search.options.trials, message="")
+        self.tasks: dict[int, TaskID] = {}  # by the trial's number; ALL for all trials together
+        if self.bars:
+            self.tasks[ALL] = self.bars.add_task("search", total=self.study.search.options.trials, message="")
 
     def update(self) -> None:
         """Show where the trials are."""
         ended = set()
         for number, job in list(self.workers.jobs.items()):
+            if number in self.over:
+                continue
+            if job.status is not JobStatus.RUNNING:
+                ended.add(number)
             if self.bars:
-                self._draw(number, job, self.bars)
+                if number not in self.tasks:
+                    self.tasks[number] = self.bars.add_task(f"trial {number}", total=1.0, message="")
+                self.bars.update(self.tasks[number], completed=job.done, message=describe(job))
             elif job.status is JobStatus.RUNNING:
                 self._print_progress(number, job)
-            if job.status is not JobStatus.RUNNING and number not in self.over:
-                ended.add(number)
         if ended:
             self._conclude(ended)
-
-    def _draw(self, number: int, job: Job, bars: Progress) -> None:
-        if number not in self.over and number not in self.tasks:
-            self.tasks[number] = bars.add_task(f"trial {number}", total=1.0, message="")
-        if number in self.tasks:
-            bars.update(self.tasks[number], completed=job.done, message=describe(job))
 
     def _print_progress(self, number: int, job: Job) -> None:
         if number not in self.printed:
@@ -271,16 +263,16 @@ class SearchDisplay(ProgressDisplay):
 
     def _conclude(self, numbers: set[int]) -> None:
         """Show how trials ended, once it is written down."""
-        results = read_results(self.study.search, self.study.trials())
+        results = self.study.results()
         for trial in results.trials:
             if trial.number in numbers and trial.status != "open":
                 self.over.add(trial.number)
-                self._print(outcome(trial, results))
+                self._print(results.outcome(trial))
                 if self.bars and trial.number in self.tasks:
                     self.bars.remove_task(self.tasks.pop(trial.number))
-        if self.bars and self.all is not None:
+        if self.bars:
             done = len(results.finished) + results.count("pruned")
-            self.bars.update(self.all, completed=done, message=best_so_far(results))
+            self.bars.update(self.tasks[ALL], completed=done, message=results.best_so_far)
 
     def _print(self, line: str) -> None:
         if self.bars:

@@ -10,10 +10,11 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -40,31 +41,28 @@ OF_SPACE = re.compile(r"(?P<sign>[+~]*)search\.space\.(?P<key>[^=]+)(?:=(?P<valu
 NOT_FOR_TRIALS = ("force", "publish", "search")  # settings that make no sense for every training of a search
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """The overrides of one command.
+class Overrides(NamedTuple):
+    """The overrides of one command."""
 
-    Attributes:
-        options: for Hydra's group `search`.
-        replacements: of the whole space, sampler or pruner; Hydra would mix them with that in configs/search/.
-        space: that change `search.space`, where names hold dots, at which Hydra would look for groups.
-        training: for every training.
-    """
-
-    options: list[str]
-    replacements: list[str]
-    space: list[str]
-    training: list[str]
+    options: list[str]  # for Hydra's group `search`
+    replacements: list[str]  # of the whole space, sampler or pruner; Hydra would mix them with that in configs/search/
+    space: list[str]  # that change `search.space`, where names hold dots, at which Hydra would look for groups
+    training: list[str]  # for every training
 
 
 def split_overrides(overrides: Sequence[str]) -> Overrides:
     """Sort overrides by what they are for; where none chooses a search, it is `default`."""
-    replacements = [each for each in overrides if REPLACEMENT.fullmatch(each)]
-    space = [each for each in overrides if OF_SPACE.fullmatch(each)]
-    options = [each for each in overrides if OF_SEARCH.match(each) and each not in replacements + space]
-    if not any(each.startswith("search=") for each in options):
-        options.insert(0, "search=default")
-    return Overrides(options, replacements, space, [each for each in overrides if not OF_SEARCH.match(each)])
+    found = Overrides([], [], [], [])
+    for override in overrides:
+        if REPLACEMENT.fullmatch(override):
+            found.replacements.append(override)
+        elif OF_SPACE.fullmatch(override):
+            found.space.append(override)
+        else:
+            (found.options if OF_SEARCH.match(override) else found.training).append(override)
+    if not any(override.startswith("search=") for override in found.options):
+        found.options.insert(0, "search=default")
+    return found
 
 
 def change_space(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -90,19 +88,10 @@ def change_space(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
 def parse_value(override: str, text: str) -> Any:
     """Read a value by Hydra's grammar; a UserError names the override."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import QuotedString
     from hydra.errors import HydraException
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, QuotedString):
-            return value.text
-        if isinstance(value, list):
-            return [plain(each) for each in value]
-        return {str(key): plain(each) for key, each in value.items()} if isinstance(value, dict) else value
-
     try:
-        (parsed,) = OverridesParser.create().parse_overrides([f"x={text}"])
-        return plain(parsed.value())
+        return OverridesParser.create().parse_override(f"x={text}").value()
     except HydraException as error:
         raise UserError(f"{override}: {explain(error)}") from error
 
@@ -116,15 +105,10 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][\w./-]*", re.I | re.
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that varies.
+    """One setting that varies."""
 
-    Attributes:
-        distribution: Optuna's.
-        written: whether its values are in Hydra's grammar already, as for choices that are lists.
-    """
-
-    distribution: BaseDistribution
-    written: bool = False
+    distribution: BaseDistribution  # Optuna's
+    written: bool = False  # whether its values are in Hydra's grammar already, as for choices that are lists
 
     def override(self, key: str, value: Any) -> str:
         """Write a value as an override of a training."""
@@ -161,7 +145,7 @@ def to_hydra(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{to_hydra(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{to_hydra(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(to_hydra, value)) + "]"
     if isinstance(value, int | float):
@@ -230,19 +214,12 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Search:
-    """The settings of a search.
+    """The settings of a search."""
 
-    Attributes:
-        overrides: of every training, beside those of its trial.
-        cfg: the settings of the search, `search.sampler` and all.
-        space: what varies.
-        base: the settings of a training, each varied one at its first value.
-    """
-
-    overrides: list[str]
-    cfg: DictConfig
-    space: Space
-    base: DictConfig
+    overrides: list[str]  # of every training, beside those of its trial
+    cfg: DictConfig  # `search.sampler` and all
+    space: Space  # what varies
+    base: DictConfig  # the settings of a training, each varied one at its first value
 
     @property
     def options(self) -> DictConfig:
@@ -265,30 +242,23 @@ class Search:
 
     def sampler(self, number: int) -> BaseSampler:
         """Make the sampler of one trial, whose random numbers follow from the search's seed and the trial's number."""
-        seed = int(json_sha256([self.options.seed, number])[:8], 16)
-        wanted = "seed" not in self.options.sampler and _takes(self.options.sampler, "seed")
-        return self._make("sampler", BaseSampler, **({"seed": seed} if wanted else {}))
+        options, arguments = self.options.sampler, {}
+        with suppress(ImportError, ValueError, TypeError):  # where nothing is known of it, making it says what is wrong
+            if "seed" not in options and "seed" in inspect.signature(get_method(options["_target_"])).parameters:
+                arguments["seed"] = int(json_sha256([self.options.seed, number])[:8], 16)
+        return self._make("sampler", BaseSampler, **arguments)
 
     def pruner(self) -> BasePruner:
         """Make the pruner."""
         return NopPruner() if self.options.pruner is None else self._make("pruner", BasePruner)
 
     def _make(self, key: str, kind: type, **arguments: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             made = instantiate(self.cfg, f"search.{key}", **arguments)
         if not isinstance(made, kind):
             target = self.options[key]["_target_"]
             raise UserError(f"search.{key} is {target}, which makes no {key} of Optuna: see optuna.{key}s.")
         return made
-
-
-def _takes(node: DictConfig, argument: str) -> bool:
-    """Whether a target has an argument of this name; where nothing is known of it, making it says what is wrong."""
-    try:
-        return argument in inspect.signature(get_method(node["_target_"])).parameters
-    except (ImportError, ValueError, TypeError):
-        return False
 
 
 def read_search(overrides: Sequence[str]) -> Search:
