@@ -19,6 +19,7 @@ Study = module("samebits.search.study").Study
 search = module("samebits.search.search")
 read_results = module("samebits.search.results").read_results
 JobStatus = module("samebits.sweep.jobs").JobStatus
+Execution = module("samebits.sweep.jobs").Execution
 
 
 FOLDER = "paths.models="
@@ -53,7 +54,7 @@ class MadeUp:
         self.label, self.overrides, self.number = label, list(words), int(label.split()[-1])
         self.status, self.skipped, self.reason, self.line, self.done = JobStatus.WAITING, False, "", "", 0.0
         self.results: list[str] = []
-        self.seconds, self.stopping = 0.0, False
+        self.seconds, self.stopping, self.execution = 0.0, False, Execution()
 
     def stop(self) -> None:
         self.stopping = True

@@ -11,22 +11,21 @@ import copy
 import csv
 import io
 import os
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.progress import TaskID
 
 from ..engine.config import get
 from ..engine.errors import UserError
 from ..engine.project import project
 from ..engine.record import HISTORY
 from ..sweep.jobs import RESUME_HINT, Job, JobStatus
-from ..sweep.sweep import GRACE, LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
+from ..sweep.sweep import LINE_SECONDS, JobPool, ProgressDisplay, describe, jobs_at_once
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
     from .study import Claim, Study
@@ -34,7 +33,6 @@ if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
 LOGS = Path(".cache/search")  # in the project's folder
 PACKAGES = ("optuna", "sqlalchemy", "sklearn", "matplotlib", "jinja2")  # of the extra `search`
 LOOK_SECONDS = 0.3  # between two looks at a training
-ALL = -1  # in the place of a trial's number
 ASK_AGAIN = 15.0  # seconds after which a training that was asked to stop is asked again
 
 
@@ -155,41 +153,27 @@ class PruningWatch:
 # --- workers
 
 
-class Workers:
+class Workers(JobPool):
     """The workers of this process: each takes one trial after the other, and trains it in a process of its own.
 
     `announce` is called before a trial is trained, so that nobody takes its run for a result.
     """
 
     def __init__(self, study: Study, count: int, logs: Path, announce: Callable[[], None] = lambda: None) -> None:
-        self.study, self.count, self.logs, self.announce = study, count, logs, announce
-        self.jobs: dict[int, Job] = {}  # by the trial's number, those that have ended, too
-        self.stopped = False
-        self.error: BaseException | None = None
+        super().__init__([], count)
+        self.study, self.logs, self.announce = study, logs, announce
+        self.trials: dict[int, Job] = {}  # by their numbers, those that have ended, too
 
     def run(self, update: Callable[[], None]) -> None:
         """Work until nothing is left, or raise the error of a worker; `update` is called some times a second."""
-        threads = [threading.Thread(target=self._guard, args=(self._work,), daemon=True) for _ in range(self.count)]
-        for thread in threads:
-            thread.start()
         try:
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(0.1)
-                update()
-        except BaseException:
-            self.stopped = True  # the workers ask their trainings to save their state
-            until = time.monotonic() + GRACE
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
-            raise
-        if self.error:
-            raise self.study.explained(self.error)
+            super().run(update)
+        except Exception as error:
+            raise self.study.explained(error) from None
 
-    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except BaseException as error:
-            self.error, self.stopped = self.error or error, True
+    def work(self) -> list[Callable[[], None]]:
+        """List the workers."""
+        return [self._work] * self.at_once
 
     def _work(self) -> None:
         while not self.stopped and (claim := self.study.claim()):
@@ -202,16 +186,20 @@ class Workers:
     def _train(self, claim: Claim) -> None:
         """Train, and write down how it ended; a trial that was interrupted stays open."""
         number, watch = claim.trial.number, PruningWatch(self.study, claim)
-        job = self.jobs[number] = Job(f"trial {number}", claim.overrides, self.logs)
-        arguments = (job.run, lambda: self.stopped or watch.pruned)
-        thread = threading.Thread(target=self._guard, args=arguments, daemon=True)
-        thread.start()
+        job = self.trials[number] = Job(f"trial {number}", claim.overrides, self.logs)
+        self.jobs.append(job)
         asked = float("-inf")
-        while thread.is_alive():
-            thread.join(LOOK_SECONDS)
-            if (watch.look() or self.stopped) and time.monotonic() - asked >= ASK_AGAIN:
-                asked = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            training = pool.submit(job.run, lambda: self.stopped or watch.pruned)
+            try:
+                while not wait([training], LOOK_SECONDS).done:
+                    if (watch.look() or self.stopped) and time.monotonic() - asked >= ASK_AGAIN:
+                        asked = time.monotonic()
+                        job.stop()
+            except BaseException:
                 job.stop()
+                raise
+        training.result()  # raises an error of ours
         if watch.look():  # at what came last
             self.study.prune(claim.trial, watch.values[-1])
         elif job.status is JobStatus.FAILED:
@@ -231,22 +219,19 @@ class SearchDisplay(ProgressDisplay):
         self.workers, self.study = workers, workers.study
         self.printed: dict[int, float] = {}  # when, by the trial's number
         self.over = {trial.number for trial in self.study.trials() if trial.state.is_finished()}  # at an earlier start
-        self.tasks: dict[int, TaskID] = {}  # by the trial's number; ALL for all trials together
         if self.bars:
-            self.tasks[ALL] = self.bars.add_task("search", total=self.study.search.options.trials, message="")
+            self.all = self.bars.add_task("search", total=self.study.search.options.trials, message="")
 
     def update(self) -> None:
         """Show where the trials are."""
         ended = set()
-        for number, job in list(self.workers.jobs.items()):
+        for number, job in list(self.workers.trials.items()):
             if number in self.over:
                 continue
             if job.status is not JobStatus.RUNNING:
                 ended.add(number)
             if self.bars:
-                if number not in self.tasks:
-                    self.tasks[number] = self.bars.add_task(f"trial {number}", total=1.0, message="")
-                self.bars.update(self.tasks[number], completed=job.done, message=describe(job))
+                self.draw(self.bars, job)
             elif job.status is JobStatus.RUNNING:
                 self._print_progress(number, job)
         if ended:
@@ -254,9 +239,9 @@ class SearchDisplay(ProgressDisplay):
 
     def _print_progress(self, number: int, job: Job) -> None:
         if number not in self.printed:
-            self._print(f"trial {number}: {' '.join(job.overrides[len(self.study.search.overrides) :])}")
+            print(f"{job.label}: {' '.join(job.overrides[len(self.study.search.overrides) :])}", flush=True)
         elif time.monotonic() - self.printed[number] >= LINE_SECONDS:
-            self._print(f"trial {number}: {describe(job)}")
+            print(f"{job.label}: {describe(job)}", flush=True)
         else:
             return
         self.printed[number] = time.monotonic()
@@ -265,17 +250,14 @@ class SearchDisplay(ProgressDisplay):
         """Show how trials ended, once it is written down."""
         results = self.study.results()
         for trial in results.trials:
-            if trial.number in numbers and trial.status != "open":
-                self.over.add(trial.number)
-                self._print(results.outcome(trial))
-                if self.bars and trial.number in self.tasks:
-                    self.bars.remove_task(self.tasks.pop(trial.number))
+            if trial.number not in numbers or trial.status == "open":
+                continue
+            self.over.add(trial.number)
+            if self.bars:
+                self.bars.console.print(results.outcome(trial), markup=False, highlight=False)
+                self.bars.remove_task(self.tasks.pop(f"trial {trial.number}"))
+            else:
+                print(results.outcome(trial), flush=True)
         if self.bars:
             done = len(results.finished) + results.count("pruned")
-            self.bars.update(self.tasks[ALL], completed=done, message=results.best_so_far)
-
-    def _print(self, line: str) -> None:
-        if self.bars:
-            self.bars.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, flush=True)
+            self.bars.update(self.all, completed=done, message=results.best_so_far)

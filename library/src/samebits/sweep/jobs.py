@@ -23,7 +23,7 @@ from ..engine.files import BUSY
 from ..engine.hashing import json_sha256
 from ..engine.record import RunDirectory
 from .plan import IGNORE_CTRL_C, PlannedRun, TrainingCommand, file_name
-from .run_status import NodeState, RunState, Tail, read_state, write_state
+from .run_status import NodeState, RunState, Tail, node_state, read_state, write_state
 
 TEST_METRIC = re.compile(r"(test/\S+) +(\S+)$")  # as trainings print it
 RESUME_HINT = "Interrupted: the same command goes on with what is missing."
@@ -78,15 +78,11 @@ class Job:
         if command is None:
             name = file_name(label, json_sha256(self.overrides)[:8])
             command = TrainingCommand(name, self.overrides, logs / f"{name}.log")
-        self.command, self.log = command, command.log
-        self.execution = execution or LocalProcess()
-        self.status = JobStatus.WAITING
-        self.stopping = False
+        self.command, self.log, self.execution = command, command.log, execution or LocalProcess()
+        self.status, self.stopping = JobStatus.WAITING, False
         self.skipped = False  # it had finished before
-        self.done = 0.0  # part of its steps, 0 to 1
-        self.line = ""  # to be shown
-        self.seconds = 0.0
-        self.reason = ""  # why it failed
+        self.done, self.seconds = 0.0, 0.0  # part of its steps, 0 to 1; how long it was trained
+        self.line, self.reason = "", ""  # to be shown; why it failed
         self.reset_output()
         directory = str(command.directory or "")
         self.state = RunState(label, self.overrides, self.execution.cluster, directory, str(self.log), pid=os.getpid())
@@ -126,9 +122,8 @@ class Job:
 
     def update(self, status: JobStatus, line: str) -> None:
         """Set the status and the line to be shown; write the state where it changed."""
-        self.line = line
-        if (status, status.value, self.reason) != (self.status, self.state.status, self.state.reason):
-            self.status = status
+        self.status, self.line = status, line
+        if (status.value, self.reason) != (self.state.status, self.state.reason):
             self.write_state()
 
     def read_line(self, line: str) -> None:
@@ -259,8 +254,7 @@ def train_on_node(command: TrainingCommand) -> int:
         raise FileNotFoundError(
             f"{command.root} is not there on {socket.gethostname()}: all nodes must see the project's folder"
         )
-    before = read_state(command.node_file, NodeState)
-    state = NodeState("", socket.gethostname(), before.starts + 1 if before else 1)
+    state = node_state(command.node_file)
     write_state(command.node_file, state)
     training = LocalProcess()
     try:
@@ -288,9 +282,7 @@ class RayTask(Execution):
     def train(self, job: Job) -> tuple[int, str]:
         """Hand the task to Ray, and follow it until it ends."""
         ray, errors = self.ray, self.ray.exceptions
-        job.command.node_file.unlink(missing_ok=True)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_text("")
+        job.command.clear()
         self.task = ray.remote(train_on_node).options(name=job.label, **self.options).remote(job.command)
         job.update(JobStatus.WAITING, "waits for a worker of Ray")
         tail, starts = Tail(job.log), 0

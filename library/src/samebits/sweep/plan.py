@@ -194,6 +194,13 @@ class TrainingCommand:
         """The name of its job in SLURM's queue and of its Docker container: that of its inputs."""
         return f"{self.package}-{self.name.rpartition('-')[2]}"
 
+    def clear(self) -> None:
+        """Empty the log, and remove what an earlier training of this name wrote."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        for former in [*self.log.parent.glob(f"{self.name}.*log"), self.node_file]:
+            former.unlink(missing_ok=True)
+        self.log.touch()
+
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables that tell the training how to behave."""

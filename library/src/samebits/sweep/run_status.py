@@ -92,6 +92,12 @@ def read_state(path: Path, kind: type[State]) -> State | None:
         return None
 
 
+def node_state(path: Path, job: str = "") -> NodeState:
+    """Make the state of a training that starts on this node; `path` is that of its earlier state, if it has one."""
+    before = read_state(path, NodeState)
+    return NodeState(job, socket.gethostname(), before.starts + 1 if before and before.job == job else 1)
+
+
 class Tail:
     """Reads what is added to a file, line by line."""
 

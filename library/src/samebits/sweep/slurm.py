@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -41,6 +40,7 @@ from .run_status import (
     SlurmUnavailable,
     Tail,
     job_outcome,
+    node_state,
     query_jobs,
     read_state,
     write_state,
@@ -68,8 +68,7 @@ class JobRunner:
         for number in STOP_SIGNALS:
             signal.signal(number, lambda number, frame: self.signals.append(number))
         job, rank = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_PROCID", "0"))  # of the processes
-        before = read_state(self.command.node_file, NodeState)
-        state = NodeState(job, socket.gethostname(), before.starts + 1 if before and before.job == job else 1)
+        state = node_state(self.command.node_file, job)
 
         def write() -> None:
             if rank == 0:
@@ -187,11 +186,7 @@ def sbatch_options(cfg: DictConfig, name: str) -> dict[str, Any]:
 
 def submit(cfg: DictConfig, command: TrainingCommand) -> str:
     """Put a training into SLURM's queue, and return the job's number; a UserError where SLURM refuses it."""
-    for former in command.log.parent.glob(f"{command.name}.*log"):
-        former.unlink()
-    command.node_file.unlink(missing_ok=True)
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    command.log.touch()
+    command.clear()
     # a signal that comes while submitit is being loaded must not kill it
     python = shlex.join([*IGNORE_SIGNALS, sys.executable])
     executor = submitit.SlurmExecutor(command.log.parent / "submitit", max_num_timeout=MANY, python=python)
@@ -250,26 +245,16 @@ class SlurmQueue:
         self.answered = False  # the last question
         self.lock = threading.Lock()
 
-    def find(self, number: str, since: float) -> tuple[QueuedJob | None, bool]:
-        """Return what SLURM lists of a job, and whether it has answered since a time (`time.monotonic`)."""
+    def read(self, since: float = 0.0) -> tuple[dict[str, QueuedJob], bool]:
+        """Return the jobs by their numbers, and whether SLURM has answered since a time (`time.monotonic`)."""
         with self.lock:
-            self._renew()
-            return self.jobs.get(number), self.answered and self.asked_at > since
-
-    def find_active(self, name: str) -> QueuedJob | None:
-        """Find a job of this name that waits or runs."""
-        with self.lock:
-            self._renew()
-            return next((job for job in self.jobs.values() if job.name == name and not job.ended), None)
-
-    def _renew(self) -> None:
-        if time.monotonic() - self.asked_at < SECONDS:
-            return
-        try:
-            self.jobs, self.answered = query_jobs(), True
-        except SlurmUnavailable:
-            self.answered = False
-        self.asked_at = time.monotonic()
+            if time.monotonic() - self.asked_at >= SECONDS:
+                try:
+                    self.jobs, self.answered = query_jobs(), True
+                except SlurmUnavailable:
+                    self.answered = False
+                self.asked_at = time.monotonic()
+            return self.jobs, self.answered and self.asked_at > since
 
 
 class SlurmJob(Execution):
@@ -302,7 +287,8 @@ class SlurmJob(Execution):
         with self.executor.submitting:  # one at a time
             if self.detached.is_set():
                 return False
-            known = self.executor.queue.find_active(job.command.job_name)
+            name, (listed, _) = job.command.job_name, self.executor.queue.read()
+            known = next((queued for queued in listed.values() if queued.name == name and not queued.ended), None)
             node = read_state(job.command.node_file, NodeState)
             ended = known and job_outcome(known.number, known, node)
             if ended and ended.exit_status:  # it failed a moment ago, which SLURM has yet to notice
@@ -321,7 +307,8 @@ class SlurmJob(Execution):
         since = time.monotonic()  # it was seen in the queue, or should be there
         while not self.detached.wait(POLL):
             node = read_state(job.command.node_file, NodeState)
-            queued, answered = self.executor.queue.find(self.number, since)
+            listed, answered = self.executor.queue.read(since)
+            queued = listed.get(self.number)
             outcome = job_outcome(self.number, queued, node)
             for line in tail.lines():
                 job.read_line(line)

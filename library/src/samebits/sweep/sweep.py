@@ -13,9 +13,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -100,18 +101,18 @@ def summary(jobs: list[Job]) -> int:
 
 
 class JobPool:
-    """All jobs of a sweep, in their order, `at_once` of which are trained at once."""
+    """Trains jobs, `at_once` of them at once: those of a list, in their order, or what a derived class gives."""
 
-    def __init__(self, jobs: Sequence[Job], at_once: int) -> None:
+    def __init__(self, jobs: Iterable[Job], at_once: int) -> None:
         self.jobs, self.at_once, self.stopped = list(jobs), at_once, False
 
     def run(self, update: Callable[[], None]) -> None:
         """Train all; `update` is called some times a second.
 
-        Where it is interrupted, trainings of this computer have GRACE to save their state and end.
+        Where it is interrupted, or a job raises an error, trainings of this computer have GRACE to save their state.
         """
         with ThreadPoolExecutor(self.at_once) as pool:
-            waiting = {pool.submit(job.run, lambda: self.stopped) for job in self.jobs}
+            waiting = {pool.submit(work) for work in self.work()}
             try:
                 while waiting:
                     ended, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -129,14 +130,19 @@ class JobPool:
                         job.execution.kill()
                 raise
 
+    def work(self) -> list[Callable[[], None]]:
+        """List what is to be done, each in a thread: the training of each job."""
+        return [partial(job.run, lambda: self.stopped) for job in self.jobs]
+
 
 # --- progress: a bar for each training in a terminal, lines elsewhere
 
 
 class ProgressDisplay:
-    """Shows how far something is, by `bars` in a terminal; what else is shown, derived classes decide."""
+    """Shows how far jobs are, by `bars` in a terminal; what else is shown, derived classes decide."""
 
     def __init__(self) -> None:
+        self.tasks: dict[str, TaskID] = {}  # by the job's label
         self.bars: Progress | None = None
         if sys.stdout.isatty():
             name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
@@ -146,7 +152,19 @@ class ProgressDisplay:
             self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), message, expand=True)
 
     def update(self) -> None:
-        """Show where things are; called now and then."""
+        """Show where the jobs are; called now and then."""
+
+    def draw(self, bars: Progress, job: Job) -> None:
+        """Draw the bar of a job."""
+        if job.label not in self.tasks:
+            self.tasks[job.label] = bars.add_task(shorten(job.label), total=1.0, start=False, message="")
+        task = self.tasks[job.label]
+        if job.status is not JobStatus.WAITING:
+            bars.start_task(task)
+        done = 1.0 if job.status is JobStatus.FINISHED else job.done
+        bars.update(task, completed=done, message=describe(job))
+        if job.status in ENDED:
+            bars.stop_task(task)
 
     def follow(self, run: Callable[[Callable[[], None]], None], interrupted: Callable[[], str]) -> None:
         """Show what `run` does; where somebody asks to stop, say so and leave with the exit status INTERRUPTED.
@@ -173,29 +191,16 @@ class SweepDisplay(ProgressDisplay):
         super().__init__()
         self.pool = pool
         self.printed: dict[str, tuple[JobStatus, float, str]] = {}
-        self.tasks: dict[str, TaskID] = {}
         count = len(pool.jobs)
         print("1 run." if count == 1 else f"{count} runs, {min(pool.at_once, count)} at once.", flush=True)
-        if self.bars:
-            for job in pool.jobs:
-                self.tasks[job.label] = self.bars.add_task(shorten(job.label), total=1.0, start=False, message="")
 
     def update(self) -> None:
         """Show where the jobs are."""
         for job in self.pool.jobs:
             if self.bars:
-                self._draw(job, self.bars)
+                self.draw(self.bars, job)
             else:
                 self._print(job)
-
-    def _draw(self, job: Job, bars: Progress) -> None:
-        task = self.tasks[job.label]
-        if job.status is not JobStatus.WAITING:
-            bars.start_task(task)
-        done = 1.0 if job.status is JobStatus.FINISHED else job.done
-        bars.update(task, completed=done, message=describe(job))
-        if job.status in ENDED:
-            bars.stop_task(task)
 
     def _print(self, job: Job) -> None:
         status, when, line = self.printed.get(job.label, (JobStatus.WAITING, time.monotonic(), ""))
