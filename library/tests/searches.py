@@ -50,8 +50,8 @@ class MadeUp:
     fails: Callable[[Any], bool] = staticmethod(lambda cfg: False)
     started: list[int]
 
-    def __init__(self, label: str, words: Sequence[str], logs: Path) -> None:
-        self.label, self.overrides, self.number = label, list(words), int(label.split()[-1])
+    def __init__(self, label: str, command: Any, execution: Any) -> None:
+        self.label, self.overrides, self.number = label, command.overrides, int(label.split()[-1])
         self.status, self.skipped, self.reason, self.line, self.done = JobStatus.WAITING, False, "", "", 0.0
         self.results: list[str] = []
         self.seconds, self.stopping, self.execution = 0.0, False, Execution()

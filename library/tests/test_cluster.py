@@ -92,7 +92,7 @@ def job_of(workspace: Path, folder: Path, *more: str) -> Any:
     said = [f"paths.root='{workspace}'", f"paths.models='{folder / 'models'}'", "snapshot=false", *more]
     (planned,) = plan.plan_runs(plan.combine(said), ["cluster=slurm"])
     execution = slurm.SlurmExecutor().execution(planned)
-    return Job(planned.label, planned.overrides, folder / "logs", execution, planned.command(folder / "logs"))
+    return Job(planned.combination.label, planned.command(folder / "logs"), execution)
 
 
 def begin(job: Any, stopped: Callable[[], bool] = lambda: False) -> threading.Thread:

@@ -28,10 +28,11 @@ def test_a_plan_knows_where_the_run_will_be(settings: Compose, trained: Path, wo
     (planned,) = plan.plan_runs(
         plan.combine([*said, "trainer.limit_test_batches=1.0"]), ["cluster=slurm", "cluster.memory=8GB"]
     )
-    assert planned.finished and planned.directory == trained
-    assert planned.cfg.cluster.memory == "8GB" and not [word for word in planned.overrides if "cluster" in word]
+    assert planned.finished and planned.command(ROOT).directory == trained
+    overrides = planned.command(ROOT).overrides
+    assert planned.cfg.cluster.memory == "8GB" and not [word for word in overrides if "cluster" in word]
     (other,) = plan.plan_runs(plan.combine([*said, "trainer.limit_test_batches=1.0", "seed=1"]), [])
-    assert not other.finished and other.id != planned.id
+    assert not other.finished and other.run.id != planned.run.id
 
 
 def test_files_are_hashed_once_for_all_runs(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ def searches(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Searches:
     return Searches(workspace, monkeypatch)
 
 
+TrainingCommand = module("samebits.sweep.plan").TrainingCommand
 SAMPLERS = {
     "TPE": ("search.sampler.n_startup_trials=3",),
     "Sobol": ("search.sampler={_target_:optuna.samplers.QMCSampler,seed:3}",),
@@ -60,7 +61,8 @@ def test_a_cut_off_search_goes_on_to_the_same_trials(searches: Searches, tmp_pat
         claim = study.claim()
         before = len(study.trials())
         if turn % 2:  # trained and looked at, but not concluded
-            job = MadeUp(f"trial {claim.trial.number}", claim.overrides, models)
+            command = TrainingCommand("", claim.overrides, models)
+            job = MadeUp(f"trial {claim.trial.number}", command, None)
             job.run(lambda: False)
             search.PruningWatch(study, claim).look()
         study.release(claim)  # as the system does for a process that is killed

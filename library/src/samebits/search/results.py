@@ -276,9 +276,8 @@ def settings(results: Results) -> list[tuple[str, str]]:
     options: Any = OmegaConf.to_container(results.search.options, resolve=True)
     rows = [(key, str(options[key])) for key in ("name", "trials", "metric", "direction", "seed")]
     for key in ("sampler", "pruner"):
-        node = dict(options[key] or {"_target_": "none"})
-        target, arguments = node.pop("_target_"), ", ".join(f"{name}={value}" for name, value in node.items())
-        rows.append((key, f"{target}({arguments})" if options[key] else target))
+        arguments = ", ".join(f"{name}={value}" for name, value in (options[key] or {}).items() if name != "_target_")
+        rows.append((key, f"{options[key]['_target_']}({arguments})" if options[key] else "none"))
     for name, dimension in results.search.space.items():
         distribution: Any = dimension.distribution
         if isinstance(distribution, CategoricalDistribution):

@@ -22,9 +22,11 @@ from omegaconf import DictConfig
 
 from ..engine.config import get
 from ..engine.errors import UserError
+from ..engine.hashing import json_sha256
 from ..engine.project import project
 from ..engine.record import HISTORY
-from ..sweep.jobs import RESUME_HINT, Job, JobStatus
+from ..sweep.jobs import RESUME_HINT, Job, JobStatus, LocalProcess
+from ..sweep.plan import TrainingCommand, file_name
 from ..sweep.sweep import LINE_SECONDS, JobPool, ProgressDisplay, describe, jobs_at_once
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
@@ -186,7 +188,10 @@ class Workers(JobPool):
     def _train(self, claim: Claim) -> None:
         """Train, and write down how it ended; a trial that was interrupted stays open."""
         number, watch = claim.trial.number, PruningWatch(self.study, claim)
-        job = self.trials[number] = Job(f"trial {number}", claim.overrides, self.logs)
+        label = f"trial {number}"
+        name = file_name(label, json_sha256(claim.overrides)[:8])
+        command = TrainingCommand(name, claim.overrides, self.logs / f"{name}.log")
+        job = self.trials[number] = Job(label, command, LocalProcess())
         self.jobs.append(job)
         asked = float("-inf")
         with ThreadPoolExecutor(1) as pool:

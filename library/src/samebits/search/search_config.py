@@ -110,10 +110,6 @@ class Dimension:
     distribution: BaseDistribution  # Optuna's
     written: bool = False  # whether its values are in Hydra's grammar already, as for choices that are lists
 
-    def override(self, key: str, value: Any) -> str:
-        """Write a value as an override of a training."""
-        return f"{key}={value if self.written else to_hydra(value)}"
-
     def round(self, value: Any) -> Any:
         """Round a chosen value to what people can read and cite: four digits, or the decimals of its step."""
         if not isinstance(self.distribution, FloatDistribution):
@@ -155,13 +151,8 @@ def to_hydra(value: Any) -> str:
 
 def overrides_of(space: Space, values: Mapping[str, Any]) -> list[str]:
     """Write values, those that there are, as overrides of a training."""
-    return [dimension.override(key, values[key]) for key, dimension in space.items() if key in values]
-
-
-def _variants(space: Space) -> list[dict[str, Any]]:
-    """List values that try each sample of each setting, the others at their first."""
-    first = {key: dimension.samples[0] for key, dimension in space.items()}
-    return [first, *({**first, key: value} for key, each in space.items() for value in each.samples[1:])]
+    chosen = {key: dimension for key, dimension in space.items() if key in values}
+    return [f"{key}={values[key] if each.written else to_hydra(values[key])}" for key, each in chosen.items()]
 
 
 def _dimension(key: str, raw: Any) -> Dimension:
@@ -282,14 +273,15 @@ def read_search(overrides: Sequence[str]) -> Search:
     space = read_space(change_space(_check_options(cfg)["space"], given.space))
     for key in space:
         _require_sensible(key, training)
-    variants = [overrides_of(space, values) for values in _variants(space)]
-    for variant in variants:
+    first = {key: dimension.samples[0] for key, dimension in space.items()}
+    others = [{**first, key: sample} for key, dimension in space.items() for sample in dimension.samples[1:]]
+    for variant in [overrides_of(space, values) for values in (first, *others)]:
         try:
             check(compose_run([*training, *variant]))
         except UserError as error:
             raise UserError(f"search.space with {' '.join(variant)}: {error}") from None
-    search = Search(training, cfg, space, compose_run([*training, *variants[0]]))
-    search.sampler(0), search.pruner()
+    search = Search(training, cfg, space, compose_run([*training, *overrides_of(space, first)]))
+    search.sampler(0), search.pruner()  # whether they can be made
     name = search.options.metric
     if name.startswith("test/"):
         raise UserError(

@@ -20,9 +20,8 @@ from ..engine import distributed
 from ..engine.config import get
 from ..engine.errors import PROGRESS_LINE, RESUME_LATER, UserError, part_done
 from ..engine.files import BUSY
-from ..engine.hashing import json_sha256
 from ..engine.record import RunDirectory
-from .plan import IGNORE_CTRL_C, PlannedRun, TrainingCommand, file_name
+from .plan import IGNORE_CTRL_C, PlannedRun, TrainingCommand
 from .run_status import NodeState, RunState, Tail, node_state, read_state, write_state
 
 TEST_METRIC = re.compile(r"(test/\S+) +(\S+)$")  # as trainings print it
@@ -64,21 +63,11 @@ class Execution:
 
 
 class Job:
-    """One training, by default of the overrides alone, in a process of this computer."""
+    """One training; `label` tells it from the others."""
 
-    def __init__(
-        self,
-        label: str,  # what tells it from the others
-        overrides: Sequence[str],
-        logs: Path,  # folder for what it prints, and for its state
-        execution: Execution | None = None,
-        command: TrainingCommand | None = None,
-    ) -> None:
-        self.label, self.overrides = label, list(overrides)
-        if command is None:
-            name = file_name(label, json_sha256(self.overrides)[:8])
-            command = TrainingCommand(name, self.overrides, logs / f"{name}.log")
-        self.command, self.log, self.execution = command, command.log, execution or LocalProcess()
+    def __init__(self, label: str, command: TrainingCommand, execution: Execution) -> None:
+        self.label, self.command, self.execution = label, command, execution
+        self.overrides, self.log = command.overrides, command.log
         self.status, self.stopping = JobStatus.WAITING, False
         self.skipped = False  # it had finished before
         self.done, self.seconds = 0.0, 0.0  # part of its steps, 0 to 1; how long it was trained
@@ -362,8 +351,8 @@ class RayExecutor(Executor):
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= cluster.gpus for node in nodes):
             raise UserError(
-                f"no computer of the Ray cluster has the {cpus} processors and {cluster.gpus} GPUs that {run.label}"
-                " asks for: give it fewer by cluster.cpus and cluster.gpus."
+                f"no computer of the Ray cluster has the {cpus} processors and {cluster.gpus} GPUs that"
+                f" {run.combination.label} asks for: give it fewer by cluster.cpus and cluster.gpus."
             )
         return RayTask(self.ray, num_cpus=cpus, num_gpus=cluster.gpus, max_retries=cluster.retries)
 

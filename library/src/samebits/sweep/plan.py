@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -31,7 +31,7 @@ from ..engine.inputs import (
     shared_inputs,
 )
 from ..engine.project import project
-from ..engine.record import find_run, names_by_inputs
+from ..engine.record import RunDirectory, find_run, names_by_inputs
 
 # Start a command that ignores signals until it handles them itself: one that came earlier would kill it
 IGNORE_SIGNALS = ("sh", "-c", 'trap "" INT TERM USR1 USR2; exec "$@"', "sh")
@@ -70,8 +70,7 @@ def _hydra() -> Iterator[tuple[Any, Callable[[str], Any], str]]:
         raise UserError(explain(error)) from error
 
 
-@dataclass(frozen=True)
-class Combination:
+class Combination(NamedTuple):
     """The overrides of one run, each with one value, and a label of those that tell it from the others."""
 
     overrides: list[str]
@@ -81,10 +80,8 @@ class Combination:
 def combine(overrides: Sequence[str]) -> list[Combination]:
     """List the runs that the overrides ask for, in Hydra's order: the last setting varies fastest.
 
-    Settings that a chosen config varies by itself (`hydra.sweeper.params`) are included.
-
-    Raises:
-        UserError: an override is not a setting.
+    Settings that a chosen config varies by itself (`hydra.sweeper.params`) are included. What is no setting is a
+    UserError.
     """
     from hydra import compose
 
@@ -116,10 +113,7 @@ def compose_runs(commands: Sequence[Sequence[str]]) -> list[DictConfig]:
     """Compose the settings of many runs, as `config.compose` does, but read files once for each choice of them.
 
     Overrides that choose a file (`model=mlp`) decide what is composed; all others change single values of that, in
-    their order, which is how Hydra itself does it.
-
-    Raises:
-        UserError: an override is not a setting.
+    their order, which is how Hydra itself does it. What is no setting is a UserError.
     """
     from hydra import compose
 
@@ -235,39 +229,35 @@ def require_container(container: str | None) -> str | None:
     if container is None or not container.endswith(".sif"):
         return container
     path = (project().root / container).resolve()
-    if not path.exists():
-        raise UserError(
-            f"cluster.container={container} is not there: apptainer build {container} apptainer.def makes it."
-        )
-    return str(path)
+    if path.exists():
+        return str(path)
+    raise UserError(f"cluster.container={container} is not there: apptainer build {container} apptainer.def makes it.")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One run of a sweep, before it is trained."""
 
-    label: str  # what tells it from the others
-    overrides: list[str]
+    combination: Combination
     cfg: DictConfig  # all settings, with those of the cluster
-    id: str  # of its inputs
-    expected: str  # the hashes of its inputs, which the training compares with what it finds
-    directory: Path
+    run: RunDirectory  # with its inputs
     finished: bool  # it has been trained already
 
     def command(self, logs: Path) -> TrainingCommand:
         """Make its command, whose files are in the folder `logs`; a UserError where its container is missing."""
-        # A job of SLURM is followed by every sweep that asks for its run, whatever label that gives it
-        on_slurm = get(self.cfg, "cluster.name") == "slurm"
-        name = file_name(self.directory.name.partition(f"-{self.id}")[0] if on_slurm else self.label, self.id)
-        folders = [(project().root / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
+        root, digits, label = project().root, inputs_id(self.run.inputs), self.combination.label
+        if get(self.cfg, "cluster.name") == "slurm":  # every sweep that asks for the run follows its job, by this name
+            label = self.run.id.partition(f"-{digits}")[0]
+        name = file_name(label, digits)
+        folders = [(root / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
         return TrainingCommand(
             name,
-            self.overrides,
+            self.combination.overrides,
             logs / f"{name}.log",
-            expected=self.expected,
-            directory=self.directory,
+            expected=fingerprint(self.run.inputs),
+            directory=root / self.run.directory,
             container=None if self.finished else require_container(get(self.cfg, "cluster.container")),
-            folders=[folder for folder in folders if not folder.is_relative_to(project().root)],
+            folders=[folder for folder in folders if not folder.is_relative_to(root)],
             gpus=bool(get(self.cfg, "cluster.gpus")),
         )
 
@@ -296,8 +286,5 @@ def plan_runs(combinations: Sequence[Combination], cluster: Sequence[str]) -> li
             code[chosen] = code_sha256(config)
         inputs = {"config": config, "code": code[chosen], **read_files(Path(cfg.paths.processed))}
         run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, cfg.force, list_names)
-        run_id, hashes, directory = inputs_id(inputs), fingerprint(inputs), project().root / run.directory
-        planned.append(
-            PlannedRun(combination.label, combination.overrides, cfg, run_id, hashes, directory, run.finished)
-        )
+        planned.append(PlannedRun(combination, cfg, run, run.finished))
     return planned

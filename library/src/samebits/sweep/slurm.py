@@ -31,20 +31,10 @@ from ..engine.config import TIME, get
 from ..engine.errors import RESUME_LATER, STOP_SIGNALS, UserError
 from ..engine.files import BUSY
 from ..engine.project import project
+from . import run_status
 from .jobs import RESUME_HINT, Execution, Executor, Job, JobStatus, cores, failure_reason
 from .plan import IGNORE_SIGNALS, PlannedRun, TrainingCommand
-from .run_status import (
-    JobOutcome,
-    NodeState,
-    QueuedJob,
-    SlurmUnavailable,
-    Tail,
-    job_outcome,
-    node_state,
-    query_jobs,
-    read_state,
-    write_state,
-)
+from .run_status import JobOutcome, NodeState, Tail, write_state
 
 # --- on the node
 
@@ -68,7 +58,7 @@ class JobRunner:
         for number in STOP_SIGNALS:
             signal.signal(number, lambda number, frame: self.signals.append(number))
         job, rank = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_PROCID", "0"))  # of the processes
-        state = node_state(self.command.node_file, job)
+        state = run_status.node_state(self.command.node_file, job)
 
         def write() -> None:
             if rank == 0:
@@ -90,8 +80,10 @@ class JobRunner:
         write()
         if exit_status == 0:
             return 0
-        if saved and is_running(job) and callable(leave_to_submitit):
-            leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
+        if saved and callable(leave_to_submitit):
+            squeue = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+            if subprocess.run(squeue, capture_output=True, text=True).stdout.strip() == "RUNNING":  # its end is its own
+                leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
         raise SystemExit(RESUME_LATER if saved else max(1, exit_status))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -139,12 +131,6 @@ def newest_step(directory: Path | None) -> int:
     """Return the step of a run's newest checkpoint; -1 without one."""
     names = [path.stem for path in directory.glob("checkpoints/resume-*.ckpt")] if directory else []
     return max((int(re.sub(r"\D", "", name)) for name in names), default=-1)
-
-
-def is_running(job: str) -> bool:
-    """Whether SLURM lets the job go on, so that its end would be its own."""
-    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() == "RUNNING"
 
 
 # --- submission
@@ -240,18 +226,18 @@ class SlurmQueue:
     """The last answer of `squeue`, renewed now and then; for many threads."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, QueuedJob] = {}
+        self.jobs: dict[str, run_status.QueuedJob] = {}
         self.asked_at = float("-inf")  # time.monotonic
         self.answered = False  # the last question
         self.lock = threading.Lock()
 
-    def read(self, since: float = 0.0) -> tuple[dict[str, QueuedJob], bool]:
+    def read(self, since: float = 0.0) -> tuple[dict[str, run_status.QueuedJob], bool]:
         """Return the jobs by their numbers, and whether SLURM has answered since a time (`time.monotonic`)."""
         with self.lock:
             if time.monotonic() - self.asked_at >= SECONDS:
                 try:
-                    self.jobs, self.answered = query_jobs(), True
-                except SlurmUnavailable:
+                    self.jobs, self.answered = run_status.query_jobs(), True
+                except run_status.SlurmUnavailable:
                     self.answered = False
                 self.asked_at = time.monotonic()
             return self.jobs, self.answered and self.asked_at > since
@@ -289,8 +275,8 @@ class SlurmJob(Execution):
                 return False
             name, (listed, _) = job.command.job_name, self.executor.queue.read()
             known = next((queued for queued in listed.values() if queued.name == name and not queued.ended), None)
-            node = read_state(job.command.node_file, NodeState)
-            ended = known and job_outcome(known.number, known, node)
+            node = run_status.read_state(job.command.node_file, NodeState)
+            ended = known and run_status.job_outcome(known.number, known, node)
             if ended and ended.exit_status:  # it failed a moment ago, which SLURM has yet to notice
                 known = None
             self.number = known.number if known else submit(self.cfg, job.command)
@@ -306,10 +292,10 @@ class SlurmJob(Execution):
         tail = Tail(job.log)
         since = time.monotonic()  # it was seen in the queue, or should be there
         while not self.detached.wait(POLL):
-            node = read_state(job.command.node_file, NodeState)
+            node = run_status.read_state(job.command.node_file, NodeState)
             listed, answered = self.executor.queue.read(since)
             queued = listed.get(self.number)
-            outcome = job_outcome(self.number, queued, node)
+            outcome = run_status.job_outcome(self.number, queued, node)
             for line in tail.lines():
                 job.read_line(line)
             if outcome is None:
@@ -345,8 +331,8 @@ class SlurmExecutor(Executor):
                 " node, or leave CLUSTER=slurm out."
             )
         try:
-            query_jobs()
-        except SlurmUnavailable as error:
+            run_status.query_jobs()
+        except run_status.SlurmUnavailable as error:
             raise UserError(
                 f"SLURM does not answer ({error}), so nothing was submitted: try again later, or leave CLUSTER=slurm"
                 " out."

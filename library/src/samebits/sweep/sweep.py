@@ -69,14 +69,11 @@ def sweep(overrides: list[str], at_once: int | None = None) -> int:
     runs = plan_runs(combine([override for override in overrides if override not in of_cluster]), of_cluster)
     executor = choose_executor(runs[0].cfg)
     try:
-        # A finished run is looked at here: there is nothing to be submitted
-        executions = [LocalProcess() if run.finished else executor.execution(run) for run in runs]
-        logs = Path(runs[0].cfg.paths.root) / LOGS
-        commands = [run.command(logs) for run in runs]
-        jobs = [
-            Job(run.label, run.overrides, logs, execution, command)
-            for run, execution, command in zip(runs, executions, commands, strict=True)
-        ]
+        logs, jobs = Path(runs[0].cfg.paths.root) / LOGS, []
+        for run in runs:
+            # a finished run is looked at here: there is nothing to be submitted
+            execution = LocalProcess() if run.finished else executor.execution(run)
+            jobs.append(Job(run.combination.label, run.command(logs), execution))
         for job in jobs:
             job.write_state()
         pool = JobPool(jobs, at_once or executor.jobs_at_once(runs))
