@@ -166,7 +166,7 @@ def reproducibility(results: Results, workers: int = 1) -> str:
             " trial is an ordinary run, and can be trained again bit for bit."
         )
     if not results.search.base.determinism.enabled:
-        return "Not reproducible: determinism=off, so a training comes to other values each time."
+        return "Not reproducible: determinism=off, so the values of a training differ each time."
     return (
         "Reproducible: one worker, so each trial's settings follow from search.seed, its number and the results before"
         " it, however often the search is cut off. Another worker beside it would end that."

@@ -91,7 +91,8 @@ def parse_value(override: str, text: str) -> Any:
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(f"x={text}").value()
+        (parsed,) = OverridesParser.create().parse_overrides([f"x={text}"])
+        return parsed.value()
     except HydraException as error:
         raise UserError(f"{override}: {explain(error)}") from error
 

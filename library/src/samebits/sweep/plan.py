@@ -125,12 +125,13 @@ def compose_runs(commands: Sequence[Sequence[str]]) -> list[DictConfig]:
 
         def compose_one(overrides: Sequence[str]) -> DictConfig:
             parsed = [parse(override) for override in (root, *overrides)]
-            if several := next((each.input_line for each in parsed if each.is_sweep_override()), None):
+            if several := next((entry.input_line for entry in parsed if entry.is_sweep_override()), None):
                 mend = "all runs of a sweep take place at one place, so give one of them"
                 mend = mend if is_of_cluster(several) else "for one run each, make sweep"
                 raise UserError(f"{several} names several values: {mend}.")
-            values = [each for each in parsed if not (each.is_hydra_override() or is_group(each.key_or_group))]
-            cfg: DictConfig = compose_choices(tuple(each.input_line for each in parsed if each not in values)).copy()
+            values = [entry for entry in parsed if not (entry.is_hydra_override() or is_group(entry.key_or_group))]
+            choices = tuple(entry.input_line for entry in parsed if entry not in values)
+            cfg: DictConfig = compose_choices(choices).copy()
             loader._apply_overrides_to_config(values, cfg)
             return cfg
 
