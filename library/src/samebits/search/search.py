@@ -198,7 +198,7 @@ class Workers(JobPool):
             training = pool.submit(job.run, lambda: self.stopped or watch.pruned)
             try:
                 while not wait([training], LOOK_SECONDS).done:
-                    if (watch.look() or self.stopped) and time.monotonic() - asked >= ASK_AGAIN:
+                    if watch.look() and not self.stopped and time.monotonic() - asked >= ASK_AGAIN:
                         asked = time.monotonic()
                         job.stop()
             except BaseException:
