@@ -134,7 +134,7 @@ def test_nothing_private_goes_in(trained: Path, tmp_path: Path, monkeypatch: pyt
     extra[f"src/{NAME}/train.py"] = (ROOT / f"src/{NAME}/train.py").read_text() + "# https://me:pw-7@example.org\n"
     changed = {
         **record["inputs"]["code"],
-        f"{NAME}/train.py": module("samebits.engine.hashing").bytes_sha256(list(extra.values())[-1].encode()),
+        f"{NAME}/train.py": module("samebits.engine.files").bytes_sha256(list(extra.values())[-1].encode()),
     }
     record["inputs"]["code"] = changed
     with pytest.raises(UserError, match=r"train\.py has an address with a password in it"):
@@ -164,7 +164,7 @@ def test_the_library_goes_in_as_it_was_locked(trained: Path, tmp_path: Path, mon
 def test_edits_of_the_library_go_in_with_its_source_alone(trained: Path, tmp_path: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     library = Path(module("samebits").__file__).parent
-    record["inputs"]["library"] = {"run.py": module("samebits.engine.hashing").file_sha256(library / "run.py")}
+    record["inputs"]["library"] = {"run.py": module("samebits.engine.files").file_sha256(library / "run.py")}
     (remark,) = archive._edited_library(record, tmp_path)
     assert remark == "samebits/run.py was not as released when the run was trained, and is not in the bundle"
     (tmp_path / "src/samebits").mkdir(parents=True)

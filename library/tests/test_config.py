@@ -94,9 +94,7 @@ def test_a_setting_of_the_cluster_that_cannot_work_is_named(override: str) -> No
 
 def test_arguments_that_an_optimiser_does_not_take_are_named() -> None:
     with pytest.raises(UserError, match=r"under model\.optimizer do not work .*'fused'"):
-        module("samebits.engine.config").instantiate(
-            compose(["model.optimizer._target_=torch.optim.RMSprop"]), "model"
-        )
+        module("samebits.engine.config").instantiate(compose(["model.optimizer._target_=torch.optim.RMSprop"]), "model")
 
 
 def test_a_gpu_is_not_portable() -> None:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from .engine.command_line import run_command
 from .engine.config import check
 from .engine.errors import UserError
-from .engine.hashing import file_sha256
+from .engine.files import file_sha256
 from .engine.project import project
 
 UNFINISHED = ".fetching-"  # the folder of a download that may have been killed

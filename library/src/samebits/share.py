@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 from .engine import git_snapshot
 from .engine import record as records
 from .engine.errors import UserError, require_packages
-from .engine.files import write_atomically
+from .engine.files import redact, write_atomically
 from .engine.git_snapshot import NoGit
-from .engine.hashing import redact
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run

@@ -24,9 +24,8 @@ from omegaconf import DictConfig
 
 from ..engine import record as records
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, replace_atomically
+from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
 from ..engine.git_snapshot import RESULTS
-from ..engine.hashing import HIDDEN, WORDS, present_sha256, redact
 from ..engine.inputs import code_sha256, lock_sha256
 from ..engine.project import Project, project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ..engine import record as records
+from ..engine.files import file_sha256
 from ..engine.git_snapshot import PATCH
-from ..engine.hashing import file_sha256
 from ..engine.project import project as this_project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..engine.trace_reader import TRACE

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from ..engine.config import get
 from ..engine.errors import UserError
-from ..engine.hashing import json_sha256
+from ..engine.files import json_sha256
 from ..engine.project import project
 from ..engine.record import HISTORY
 from ..sweep.jobs import RESUME_HINT, Job, JobStatus, LocalProcess

@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler
 from ..engine.command_line import counts, explain, suggestion
 from ..engine.config import check, instantiate, quote
 from ..engine.errors import UserError
-from ..engine.hashing import json_sha256
+from ..engine.files import json_sha256
 from ..engine.record import METRICS, RunDirectory
 from ..sweep.plan import compose_run
 

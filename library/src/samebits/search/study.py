@@ -32,8 +32,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..engine.errors import UserError
-from ..engine.files import only_process
-from ..engine.hashing import json_sha256, redact
+from ..engine.files import json_sha256, only_process, redact
 from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
 from ..engine.project import project
 from ..engine.record import RunDirectory, find_run
