@@ -71,7 +71,7 @@ def test_so_it_does_elsewhere_and_with_other_permissions(rebuilt: Path) -> None:
 
 def test_a_changed_comment_gives_another_wheel(rebuilt: Path, tmp_path: Path) -> None:
     library = shutil.copytree(rebuilt / "library", tmp_path / "library")
-    with (library / "src/samebits/engine/hashing.py").open("a") as module:
+    with (library / "src/samebits/engine/files.py").open("a") as module:
         module.write("# a comment\n")
     assert build(library, tmp_path).read_bytes() != WHEEL.read_bytes()
 

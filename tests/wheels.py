@@ -8,7 +8,7 @@ from pathlib import Path
 from .baking import TEMPLATE
 
 LIBRARY = TEMPLATE / "library/src/samebits"
-REAL = ("cli/update.py", "cli/update_report.py", "cli/eject.py", "engine/errors.py", "engine/project.py")
+REAL = ("cli/update.py", "cli/eject.py", "engine/errors.py", "engine/project.py")
 REQUIREMENTS = """\
 Requires-Dist: hydra-core<1.4,>=1.3.8
 Requires-Dist: tomli; python_version < '3.11'

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from handwritten_digits.data.prepare import read_table
 from samebits import project
-from samebits.engine.hashing import file_sha256
+from samebits.engine.files import file_sha256
 
 (times,) = map(int, sys.argv[1:])
 random = np.random.default_rng(0)

@@ -6,11 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from samebits.engine import hashing
+from samebits.engine import files
 from samebits.engine.inputs import data_sha256
 
 MEGABYTE = os.urandom(2**20)
-hashing.SETTLED = -1.0  # as if the file had been there for a while
+files.SETTLED = -1.0  # as if the file had been there for a while
 
 
 def seconds(task) -> float:
@@ -34,7 +34,7 @@ with tempfile.TemporaryDirectory() as folder:
 
     def project() -> None:
         """Hash as a training does."""
-        with hashing.hash_cache(notes) as hash_file:
+        with files.hash_cache(notes) as hash_file:
             data_sha256(data, hash_file)
 
     print(seconds(alone), seconds(project), seconds(project))

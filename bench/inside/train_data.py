@@ -18,7 +18,7 @@ determinism.before_torch(cfg.determinism)
 import pytorch_lightning as pl  # noqa: E402
 from handwritten_digits.train import train  # noqa: E402
 from samebits.engine import trainer  # noqa: E402
-from samebits.engine.resource_usage import peak_memory  # noqa: E402
+from samebits.engine.record import peak_memory  # noqa: E402
 
 
 class Clock(pl.Callback):

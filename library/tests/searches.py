@@ -17,8 +17,9 @@ from .project import module
 read_search = module("samebits.search.search_config").read_search
 Study = module("samebits.search.study").Study
 search = module("samebits.search.search")
-read_results = module("samebits.search.summary").read_results
+read_results = module("samebits.search.results").read_results
 JobStatus = module("samebits.sweep.jobs").JobStatus
+Execution = module("samebits.sweep.jobs").Execution
 
 
 FOLDER = "paths.models="
@@ -49,11 +50,11 @@ class MadeUp:
     fails: Callable[[Any], bool] = staticmethod(lambda cfg: False)
     started: list[int]
 
-    def __init__(self, label: str, words: Sequence[str], logs: Path) -> None:
-        self.label, self.overrides, self.number = label, list(words), int(label.split()[-1])
+    def __init__(self, label: str, command: Any, execution: Any) -> None:
+        self.label, self.overrides, self.number = label, command.overrides, int(label.split()[-1])
         self.status, self.skipped, self.reason, self.line, self.done = JobStatus.WAITING, False, "", "", 0.0
         self.results: list[str] = []
-        self.seconds, self.stopping = 0.0, False
+        self.seconds, self.stopping, self.execution = 0.0, False, Execution()
 
     def stop(self) -> None:
         self.stopping = True

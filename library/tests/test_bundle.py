@@ -15,11 +15,7 @@ import pytest
 
 from .project import NAME, ROOT, UserError, command, module
 
-metadata, archive, tree = (
-    module("samebits.report.documents"),
-    module("samebits.bundle.bundle"),
-    module("samebits.bundle.contents"),
-)
+metadata, archive = module("samebits.report.documents"), module("samebits.bundle.bundle")
 bundle = archive.bundle
 ENDED = "2026-01-31T12:00:02Z"
 
@@ -41,16 +37,16 @@ def entities(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_bundle_is_the_whole_project_with_one_run(run: Path, workspace: Path, tmp_path: Path) -> None:
-    path, number, told = bundle(run, folder=tmp_path / "one", root=workspace)
+    path, number, remarks = bundle(run, folder=tmp_path / "one", root=workspace)
     again = bundle(run, folder=tmp_path / "other", root=workspace)[0]
     assert path.read_bytes() == again.read_bytes() and path.name == f"{path.stem}.zip" and run.name in path.name
     found = names(path)
     record = json.loads((run / "record.json").read_text())
     outside = [name for name in record["inputs"]["outside"] if name.startswith(".../")]  # of these tests
-    assert told[:-1] == [
+    assert remarks[:-1] == [
         f"{name} was loaded from outside of the project, so it is not in the bundle" for name in outside
     ]
-    assert "not as released" in told[-1]  # the library is that of this checkout
+    assert "not as released" in remarks[-1]  # the library is that of this checkout
     assert len(found) == number and [each.name for each in (tmp_path / "one").iterdir()] == [path.name]
     place = f"models/{run.name}"
     assert {"Makefile", "dvc.yaml", ".dvc/config", "data/raw/digits.csv.gz", "data/processed/dataset.json"} <= found
@@ -104,15 +100,15 @@ def test_what_is_not_the_recorded_run_is_refused(run: Path, workspace: Path, tmp
 
 def test_other_code_than_the_recorded_is_refused(trained: Path, tmp_path: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
-    tree.write_project(record, trained, tmp_path / "known")
+    archive.write_project(record, trained, tmp_path / "known")
     record["inputs"]["code"][f"{NAME}/train.py"] = "0" * 64
     with pytest.raises(UserError, match=r"train.py|the code here is another one"):
-        tree.write_project(record, trained, tmp_path / "unknown")
+        archive.write_project(record, trained, tmp_path / "unknown")
 
 
 def test_nothing_private_goes_in(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = json.loads((trained / "record.json").read_text())
-    original = tree.provenance_diff.export_code
+    original = archive.provenance_diff.export_code
     extra = {"notes.md": "https://me:pw-1@example.org/x\n", ".env": "TOKEN=pw-2\n"}
     extra |= {".dvc/config.local": "password = pw-3\n", "configs/data/other.yaml": "uri: https://pw-4@example.org/x\n"}
     extra |= {".dvc/config": "['remote \"r\"']\n    url = https://me:pw-5@h/x\n    password = pw-6\n[core]\n"}
@@ -126,23 +122,23 @@ def test_nothing_private_goes_in(trained: Path, tmp_path: Path, monkeypatch: pyt
         (target / "alias.md").symlink_to("notes.md")
         return True
 
-    monkeypatch.setattr(tree.provenance_diff, "export_code", export)
-    told = tree.write_project(record, trained, tmp_path / "tree")
+    monkeypatch.setattr(archive.provenance_diff, "export_code", export)
+    remarks = archive.write_project(record, trained, tmp_path / "tree")
     written = {path.name: path.read_text() for path in (tmp_path / "tree").rglob("*[!y]") if path.is_file()}
     assert [name for name, text in written.items() if "pw-" in text] == []
     assert written["notes.md"] == "https://***@example.org/x\n" == written["alias.md"] and "link" not in written
     assert "no_scm = true" in written["config"] and "https://***@h/x" in written["config"]
-    said = "; ".join(told)
-    assert all(word in said for word in ("link was left out", ".env was left out", "notes.md, the login", "other.yaml"))
+    text = "; ".join(remarks)
+    assert all(part in text for part in ("link was left out", ".env was left out", "notes.md, the login", "other.yaml"))
 
     extra[f"src/{NAME}/train.py"] = (ROOT / f"src/{NAME}/train.py").read_text() + "# https://me:pw-7@example.org\n"
     changed = {
         **record["inputs"]["code"],
-        f"{NAME}/train.py": module("samebits.engine.hashing").bytes_sha256(list(extra.values())[-1].encode()),
+        f"{NAME}/train.py": module("samebits.engine.files").bytes_sha256(list(extra.values())[-1].encode()),
     }
     record["inputs"]["code"] = changed
     with pytest.raises(UserError, match=r"train\.py has an address with a password in it"):
-        tree.write_project(record, trained, tmp_path / "other")
+        archive.write_project(record, trained, tmp_path / "other")
 
 
 def test_the_library_goes_in_as_it_was_locked(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,25 +151,25 @@ def test_the_library_goes_in_as_it_was_locked(trained: Path, tmp_path: Path, mon
         path.write_text(content)
     chosen = module("samebits.engine.project")._chosen
     monkeypatch.setattr(module("samebits.engine.project"), "_chosen", [*chosen, root])
-    tree.write_project(record, trained, tmp_path / "tree")
+    archive.write_project(record, trained, tmp_path / "tree")
     for path in (wheel, lock):
         assert (tmp_path / "tree" / path.relative_to(root)).read_bytes() == path.read_bytes()
     (root / f"src/{NAME}/models/network.py").write_text("")  # which the training imports
     with pytest.raises(UserError, match=r"the recorded code was kept nowhere .* bundle a run of the code here"):
-        tree.write_project(record, trained, tmp_path / "other")
+        archive.write_project(record, trained, tmp_path / "other")
     with pytest.raises(UserError, match=rf"is not the recorded one \(code {NAME}/models/network.py\)"):
-        tree._require_recorded(record, root)
+        archive._require_recorded(record, root)
 
 
 def test_edits_of_the_library_go_in_with_its_source_alone(trained: Path, tmp_path: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     library = Path(module("samebits").__file__).parent
-    record["inputs"]["library"] = {"run.py": module("samebits.engine.hashing").file_sha256(library / "run.py")}
-    (remark,) = tree._library(record, tmp_path)
+    record["inputs"]["library"] = {"run.py": module("samebits.engine.files").file_sha256(library / "run.py")}
+    (remark,) = archive._edited_library(record, tmp_path)
     assert remark == "samebits/run.py was not as released when the run was trained, and is not in the bundle"
     (tmp_path / "src/samebits").mkdir(parents=True)
     shutil.copy(library / "run.py", tmp_path / "src/samebits")  # as `make eject` has it
-    assert tree._library(record, tmp_path) == []
+    assert archive._edited_library(record, tmp_path) == []
 
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +190,9 @@ def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypat
         ),
     ],
 )
-def test_dvc_is_told_to_do_without_git(config: str, expected: str) -> None:
-    assert tree.without_git(config) == expected
-    assert tree.without_git(expected) == expected
+def test_dvc_is_remarks_to_do_without_git(config: str, expected: str) -> None:
+    assert archive.without_git(config) == expected
+    assert archive.without_git(expected) == expected
 
 
 def test_the_zip_follows_from_names_and_content_alone(tmp_path: Path) -> None:

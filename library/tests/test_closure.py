@@ -96,7 +96,7 @@ def test_an_edited_file_of_the_library_is_an_input(tmp_path: Path) -> None:
     library = copy.rename(library)
     (library / "RECORD").write_text(release(library))
     assert inputs.edited_library(library) == {}
-    for name in ("cli/config.py", "report/report.py"):  # which no training loads
+    for name in ("cli/eject.py", "report/report.py"):  # which no training loads
         (library / name).write_text("# edited\n")
     assert inputs.edited_library(library) == {}
     for name in ("engine/data_loading.py", "run.py", "engine/added.py"):

@@ -17,7 +17,6 @@ from .project import ROOT, UserError, command, module
 from .slurm import Cluster
 
 run_status = module("samebits.sweep.run_status")
-queue = module("samebits.sweep.slurm_queue")
 plan = module("samebits.sweep.plan")
 slurm = module("samebits.sweep.slurm")
 Job = module("samebits.sweep.jobs").Job
@@ -30,7 +29,7 @@ PLENTY = 120.0
 
 
 def queued(state: str) -> Any:
-    return queue.QueuedJob("7", state, "None", "node1", "name", str(ROOT))
+    return run_status.QueuedJob("7", state, "None", "node1", "name", str(ROOT))
 
 
 def node(state: str, job: str = "7") -> Any:
@@ -69,7 +68,7 @@ def test_how_a_job_has_ended(said: Any, wrote: Any, wanted: str | None) -> None:
 
 
 def test_what_squeue_prints_is_read() -> None:
-    found = queue.parse_squeue("7|PENDING|Resources||a-1|/home/me/with | bar\n8|RUNNING|None|node[1-2]|a-2|/x\n")
+    found = run_status.parse_squeue("7|PENDING|Resources||a-1|/home/me/with | bar\n8|RUNNING|None|node[1-2]|a-2|/x\n")
     assert (
         found["7"].folder == "/home/me/with | bar" and found["7"].description == "waits in the queue (Resources), job 7"
     )
@@ -84,7 +83,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster(tmp_path)
     monkeypatch.setenv("PATH", f"{made.install()}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "SETTLE", 1.0)
-    monkeypatch.setattr(queue, "SECONDS", 0.3)
+    monkeypatch.setattr(slurm, "SECONDS", 0.3)
     return made
 
 
@@ -93,7 +92,7 @@ def job_of(workspace: Path, folder: Path, *more: str) -> Any:
     said = [f"paths.root='{workspace}'", f"paths.models='{folder / 'models'}'", "snapshot=false", *more]
     (planned,) = plan.plan_runs(plan.combine(said), ["cluster=slurm"])
     execution = slurm.SlurmExecutor().execution(planned)
-    return Job(planned.label, planned.overrides, folder / "logs", execution, planned.command(folder / "logs"))
+    return Job(planned.combination.label, planned.command(folder / "logs"), execution)
 
 
 def begin(job: Any, stopped: Callable[[], bool] = lambda: False) -> threading.Thread:

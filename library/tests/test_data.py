@@ -15,7 +15,7 @@ from .project import UserError, compose, module
 
 
 def digests(folder: Path) -> dict[str, str]:
-    sha256: dict[str, str] = module("samebits.engine.hashing").files_sha256(folder, folder.iterdir())
+    sha256: dict[str, str] = module("samebits.engine.files").files_sha256(folder, folder.iterdir())
     return sha256
 
 
@@ -64,7 +64,7 @@ def fetch(tmp_path: Path, uri: str, sha256: str) -> None:
 def test_a_local_file_is_fetched_and_a_changed_one_refused(tmp_path: Path) -> None:
     source = tmp_path / "a file.csv"
     source.write_text("1,2\n")
-    sha256 = module("samebits.engine.hashing").file_sha256(source)
+    sha256 = module("samebits.engine.files").file_sha256(source)
     fetch(tmp_path, source.as_uri(), sha256)
     kept = tmp_path / "raw/file.csv"
     assert kept.read_text() == "1,2\n"
@@ -102,7 +102,7 @@ def test_what_another_configuration_fetched_is_removed_and_what_is_yours_is_not(
     (raw / "old.csv").write_text("fetched")
     (raw / "old.csv").chmod(0o444)
     (raw / ".fetching-killed").mkdir()
-    sha256 = module("samebits.engine.hashing").file_sha256(source)
+    sha256 = module("samebits.engine.files").file_sha256(source)
     fetch(tmp_path, source.as_uri(), sha256)
     assert [path.name for path in raw.iterdir()] == ["file.csv"]
     (raw / "notes.txt").write_text("mine")

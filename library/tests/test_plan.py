@@ -28,10 +28,11 @@ def test_a_plan_knows_where_the_run_will_be(settings: Compose, trained: Path, wo
     (planned,) = plan.plan_runs(
         plan.combine([*said, "trainer.limit_test_batches=1.0"]), ["cluster=slurm", "cluster.memory=8GB"]
     )
-    assert planned.finished and planned.directory == trained
-    assert planned.cfg.cluster.memory == "8GB" and not [word for word in planned.overrides if "cluster" in word]
+    assert planned.finished and planned.command(ROOT).directory == trained
+    overrides = planned.command(ROOT).overrides
+    assert planned.cfg.cluster.memory == "8GB" and not [word for word in overrides if "cluster" in word]
     (other,) = plan.plan_runs(plan.combine([*said, "trainer.limit_test_batches=1.0", "seed=1"]), [])
-    assert not other.finished and other.id != planned.id
+    assert not other.finished and other.run.id != planned.run.id
 
 
 def test_files_are_hashed_once_for_all_runs(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_containers_see_the_folder_and_what_lies_outside_of_it(tmp_path: Path) -
         each = plan.TrainingCommand(
             "a-12345678", ["seed=1"], ROOT / "a.log", "code=1", None, container, folders=[tmp_path], gpus=True
         )
-        return " ".join(each.words())
+        return " ".join(each.arguments())
 
     assert line(None).endswith(f"{sys.executable} -m {NAME}.train seed=1")
     docker, apptainer = line("image:1"), line("/x/environment.sif")
@@ -82,9 +83,9 @@ def test_a_command_is_the_same_in_another_folder(tmp_path: Path) -> None:
     """A worker of Ray, or of SLURM, need not have been started in the project's folder."""
     command = plan.TrainingCommand("a-12345678", ["seed=1"], ROOT / "a.log", container="image")
     (tmp_path / "command").write_bytes(pickle.dumps(command))
-    script = "import pickle; print(*pickle.load(open('command', 'rb')).words(), end='')"
+    script = "import pickle; print(*pickle.load(open('command', 'rb')).arguments(), end='')"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == " ".join(command.words()), done.stderr
+    assert done.stdout == " ".join(command.arguments()), done.stderr
 
 
 @pytest.mark.parametrize(

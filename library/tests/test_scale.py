@@ -15,8 +15,8 @@ import pytest
 
 from .project import compose, module
 
-remembering = module("samebits.engine.hashing")
-file_sha256 = module("samebits.engine.hashing").file_sha256
+remembering = module("samebits.engine.files")
+file_sha256 = module("samebits.engine.files").file_sha256
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_what_only_looks_at_runs_loads_no_pytorch() -> None:
         code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
         return "True" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
-    engine = ("distributed", "determinism", "inputs", "record", "resource_usage", "run_loader", "trace_reader")
+    engine = ("distributed", "determinism", "inputs", "record", "run_loader", "trace_reader")
     outer = ("samebits.run", "samebits.report.runs", "samebits.sweep.plan", "samebits.verify.provenance_diff")
     assert not loads_pytorch(*(f"samebits.engine.{name}" for name in engine), *outer)
     assert loads_pytorch("samebits.engine.randomness")  # the control

@@ -20,6 +20,7 @@ def searches(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Searches:
     return Searches(workspace, monkeypatch)
 
 
+TrainingCommand = module("samebits.sweep.plan").TrainingCommand
 SAMPLERS = {
     "TPE": ("search.sampler.n_startup_trials=3",),
     "Sobol": ("search.sampler={_target_:optuna.samplers.QMCSampler,seed:3}",),
@@ -60,7 +61,8 @@ def test_a_cut_off_search_goes_on_to_the_same_trials(searches: Searches, tmp_pat
         claim = study.claim()
         before = len(study.trials())
         if turn % 2:  # trained and looked at, but not concluded
-            job = MadeUp(f"trial {claim.trial.number}", claim.overrides, models)
+            command = TrainingCommand("", claim.overrides, models)
+            job = MadeUp(f"trial {claim.trial.number}", command, None)
             job.run(lambda: False)
             search.PruningWatch(study, claim).look()
         study.release(claim)  # as the system does for a process that is killed
@@ -135,11 +137,11 @@ def test_a_trial_is_not_ended_before_what_it_has_come_to(searches: Searches, tmp
 def test_a_trial_is_in_the_table_before_it_is_trained(searches: Searches, tmp_path: Path) -> None:
     """So `make report` takes none for a result, also while the search runs."""
     study, reports = searches.study(tmp_path, "search.trials=2"), tmp_path / "reports"
-    report, summary = module("samebits.report.report"), module("samebits.search.summary")
+    report, results = module("samebits.report.report"), module("samebits.search.results")
     seen = []
 
     def announce() -> None:
-        summary.write_table(reports, summary.read_results(study.search, study.trials()))
+        results.write_table(reports, study.results())
         seen.append((len(MadeUp.started), len(report.runs_of_searches(reports))))
 
     module("samebits.search.search").Workers(study, 1, tmp_path / "logs", announce).run(lambda: None)

@@ -13,9 +13,8 @@ import pytest
 from .project import ROOT, module
 from .searches import Searches
 
-write_search_page = module("samebits.search.search_page").write_search_page
 searches_in_report = module("samebits.report.report")
-summary = module("samebits.search.summary")
+results = module("samebits.search.results")
 Experiment = module("samebits.report.runs").Experiment
 FinishedRun = module("samebits.report.runs").FinishedRun
 
@@ -34,7 +33,7 @@ def about() -> Any:
 def test_all_of_it_is_there_and_the_same_bytes(searches: Searches, about: Any, tmp_path: Path) -> None:
     searches.pretend(fails=lambda cfg: cfg.data.module.batch_size == 64)
     found = searches.run(tmp_path / "models", "search.trials=14", "search.pruner.n_startup_trials=6")
-    page = write_search_page(tmp_path, found, about)
+    page = results.write_search_page(tmp_path, found, about)
     folder = tmp_path / "reports"
     before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     names = {"history", "importances", "setting-1", "setting-2", "setting-3"}
@@ -49,7 +48,7 @@ def test_all_of_it_is_there_and_the_same_bytes(searches: Searches, about: Any, t
         assert row["val/loss"] == ("" if trial.value is None else repr(trial.value))
     assert {"finished", "failed"} <= {row["state"] for row in rows} and "it was made to fail" in text
     shutil.rmtree(folder)
-    write_search_page(tmp_path, found, about)
+    results.write_search_page(tmp_path, found, about)
     assert {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     } == before
@@ -57,12 +56,12 @@ def test_all_of_it_is_there_and_the_same_bytes(searches: Searches, about: Any, t
 
 def test_few_trials_and_none(searches: Searches, about: Any, tmp_path: Path) -> None:
     few = searches.run(tmp_path / "few", "search.trials=2", "search.name=few")
-    page = write_search_page(tmp_path, few, about)
+    page = results.write_search_page(tmp_path, few, about)
     assert page.name == "search-few.html" and "is shown from 8 finished trials" in page.read_text()
     searches.pretend(fails=lambda cfg: True)
     none = searches.run(tmp_path / "none", "search.trials=2")
-    text = write_search_page(tmp_path, none, about).read_text()
-    assert "no training has come to its end yet" in text and "2 failed" in summary.conclusion(none)
+    text = results.write_search_page(tmp_path, none, about).read_text()
+    assert "no training has come to its end yet" in text and "2 failed" in results.conclusion(none)
     assert "<img" not in text
 
 
@@ -70,7 +69,7 @@ def test_the_best_settings_can_be_kept(searches: Searches, tmp_path: Path) -> No
     found = searches.run(
         tmp_path, "search.trials=3", "search.space.model=[mlp]", "data.module.shift=2", "determinism=off"
     )
-    kept = summary.experiment_yaml(found, found.best)
+    kept = results.experiment_yaml(found, found.best)
     assert (
         kept.startswith("# @package _global_\ndefaults:\n- override /determinism: 'off'\n- override /model: mlp\n")
         and "paths" not in kept

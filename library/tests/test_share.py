@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,7 +138,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     serve = module("samebits.serve")
     monkeypatch.setitem(sys.modules, "dvc", None)
     with pytest.raises(UserError, match=r"^this needs dvc, not .*: pip install 'samebits\[share\]'\.$"):
-        shared.pull_main(shared.pull_parser().parse_args([]))
+        shared.pull_main(Namespace())
     monkeypatch.setitem(sys.modules, "jupyterlab", None)
     with pytest.raises(UserError, match=r"^this needs jupyterlab, not .*: pip install 'samebits\[serve\]'\.$"):
         serve.lab_main([])

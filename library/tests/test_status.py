@@ -11,7 +11,6 @@ import pytest
 
 from .project import ROOT, module
 
-queue = module("samebits.sweep.slurm_queue")
 status = module("samebits.sweep.run_status")
 EPOCH = "epoch 2 of 4, batch 1 of 5: val/loss=0.5\n"
 
@@ -45,7 +44,7 @@ def test_processes_of_this_computer(tmp_path: Path) -> None:
 
 def test_jobs_of_slurm(tmp_path: Path) -> None:
     def queued(state: str, reason: str = "None") -> Any:
-        return queue.QueuedJob("7", state, reason, "" if state == "PENDING" else "node1", "name", str(ROOT))
+        return status.QueuedJob("7", state, reason, "" if state == "PENDING" else "node1", "name", str(ROOT))
 
     path = note(tmp_path, "a", cluster="slurm", job="7")
     assert stands(path, queued("PENDING", "Resources")) == ("waiting", "pending (Resources)")
@@ -66,7 +65,7 @@ def test_jobs_of_slurm(tmp_path: Path) -> None:
 
 def test_what_slurm_forgets_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled job, of a sweep that has ended: SLURM forgets it after some minutes."""
-    said = {"7": queue.QueuedJob("7", "CANCELLED", "None", "", "name", str(ROOT))}
+    said = {"7": status.QueuedJob("7", "CANCELLED", "None", "", "name", str(ROOT))}
     seen, unseen = (note(tmp_path, name, cluster="slurm", job="7", pid=2**22 + 1) for name in ("seen", "unseen"))
     monkeypatch.setattr(status, "query_jobs", lambda: said)
     unseen.rename(aside := tmp_path / "aside")

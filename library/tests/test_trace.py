@@ -49,12 +49,12 @@ def test_a_fingerprint_tells_bits_apart_not_values() -> None:
 
 def test_fingerprints_draw_no_random_number() -> None:
     before = torch.get_rng_state()
-    sha256 = module("samebits.engine.hashing").hashlib.sha256()
+    sha256 = module("samebits.engine.files").hashlib.sha256()
     fingerprint.add_generators(sha256)
     first = sha256.hexdigest()
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1)
-    sha256 = module("samebits.engine.hashing").hashlib.sha256()
+    sha256 = module("samebits.engine.files").hashlib.sha256()
     fingerprint.add_generators(sha256)
     assert sha256.hexdigest() != first
 

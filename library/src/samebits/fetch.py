@@ -20,58 +20,42 @@ from omegaconf import DictConfig, OmegaConf
 from .engine.command_line import run_command
 from .engine.config import check
 from .engine.errors import UserError
-from .engine.hashing import file_sha256
+from .engine.files import file_sha256
 from .engine.project import project
 
 UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
 
 
 def fetch(cfg: DictConfig) -> list[Path]:
-    """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked.
+    """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked; return the paths.
 
-    A file that is there already with the right sha256 is kept as it is.
-
-    Returns:
-        The paths of the files.
+    A file that is there already with the right sha256 is kept as it is; one that is named no longer is removed.
 
     Raises:
-        UserError: an address cannot be read, or a file is not the one whose sha256 the config pins. Nothing of it is
-            left behind.
+        UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(raw, {str(entry.name) for entry in cfg.data.files})
-    paths = []
-    for entry in cfg.data.files:
-        path = raw / entry.name
+    for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
+        if path.name.startswith(UNFINISHED):
+            shutil.rmtree(path)
+        elif path.name not in [entry.name for entry in cfg.data.files]:
+            if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
+                raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then `make data`.")
+            path.unlink()
+            print(f"{path.name}: removed, configs/data/ names it no longer")
+    paths = [raw / entry.name for entry in cfg.data.files]
+    for path, entry in zip(paths, cfg.data.files, strict=True):
         if not path.exists() or file_sha256(path) != entry.sha256:
-            _fetch_one(str(entry.uri), str(entry.sha256), path)
+            _fetch_file(str(entry.uri), str(entry.sha256), path)
         path.chmod(0o444)
-        paths.append(path)
         print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
     return paths
 
 
-def remove_leftovers(raw: Path, wanted: set[str]) -> None:
-    """Remove files that were fetched for another configuration: read-only ones, which can be fetched again.
-
-    Raises:
-        UserError: there is a file that was not fetched, and would be lost.
-    """
-    for path in sorted(raw.iterdir()):
-        if path.name in wanted:
-            continue
-        if path.name.startswith(UNFINISHED):
-            shutil.rmtree(path)
-            continue
-        if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
-            raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then run `make data`.")
-        path.unlink()
-        print(f"{path.name}: removed, configs/data/ names it no longer")
-
-
-def _fetch_one(uri: str, sha256: str, path: Path) -> None:
+def _fetch_file(uri: str, sha256: str, path: Path) -> None:
+    """Bring a file to `path`, if it has this sha256."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
         new = Path(folder) / path.name
         try:
@@ -82,8 +66,7 @@ def _fetch_one(uri: str, sha256: str, path: Path) -> None:
                 f"{uri} cannot be fetched ({reason}): check the address in configs/data/ and the network,"
                 " then run `make data` again."
             ) from error
-        found = file_sha256(new)
-        if found != sha256:
+        if (found := file_sha256(new)) != sha256:
             raise UserError(
                 f"{uri} has the sha256 {found}, but configs/data/ pins {sha256}, so it was not kept:"
                 " if the publisher replaced the file and you trust the new one, pin its sha256 and run `make data`."
@@ -109,13 +92,7 @@ def _download(uri: str, target: Path) -> None:
 
 
 def make_available(cfg: DictConfig) -> None:
-    """Fetch and prepare the data of `cfg`, unless something has been prepared in its folder.
-
-    What is there is left as it is: whether it is the right thing is for others to say.
-
-    Raises:
-        UserError: a file cannot be had, or is not the one whose sha256 the settings pin, or it cannot be prepared.
-    """
+    """Fetch and prepare the data of `cfg`, unless something is prepared: whether that is right is for others to say."""
     if (Path(cfg.paths.processed) / "dataset.json").exists():
         return
     fetch(cfg)

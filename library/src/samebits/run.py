@@ -16,11 +16,10 @@ from .engine import determinism, distributed, git_snapshot
 from .engine.command_line import own_overrides, run_command, start_processes
 from .engine.config import check
 from .engine.errors import UserError
-from .engine.hashing import file_sha256, json_sha256
+from .engine.files import file_sha256, json_sha256
 from .engine.inputs import collect, data_origin, require_expected, require_prepared
 from .engine.project import project, use_project
-from .engine.record import HISTORY, RunDirectory, find_run, outputs
-from .engine.resource_usage import now
+from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

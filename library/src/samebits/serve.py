@@ -31,7 +31,7 @@ PORT = "5000"
 USER = "admin"
 # MLflow refuses requests for other names, so that a page from elsewhere cannot reach it through the user's browser.
 # tracking is its name for the other containers of compose.yaml.
-HOSTS = ("127.0.0.1:*", "localhost:*", "tracking:*")
+HOSTS = "127.0.0.1:*,localhost:*,tracking:*"
 
 
 def serve_reports(server: ServerApp) -> None:
@@ -42,35 +42,29 @@ def serve_reports(server: ServerApp) -> None:
     from jupyter_server.base.handlers import AuthenticatedFileHandler
 
     class ReportHandler(AuthenticatedFileHandler):
-        @property
-        def content_security_policy(self) -> str:
-            """Allow pictures and styles, and no script."""
-            return "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+        # pictures and styles are allowed, and no script
+        content_security_policy = (
+            "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+        )
 
     route = f"{server.base_url.rstrip('/')}{FILES}"
     server.web_app.add_handlers(".*$", [(route, ReportHandler, {"path": str(project().root / "reports")})])
 
 
 def links(server: ServerApp) -> list[str]:
-    """Say where the report and JupyterLab are, with the token, one line each; JupyterLab comes last.
+    """Return the addresses of the report and JupyterLab, with the token, one line each; JupyterLab comes last.
 
     Jupyter itself would show a token of the user's own as three dots, which cannot be clicked.
     """
     token = server.identity_provider.token
-    address = urlsplit(server.public_url)._replace(query=urlencode({"token": token}) if token else "")
-    lab = f"JupyterLab:  {address.geturl()}"
-    if (project().root / REPORT).exists():
-        report = address._replace(path=f"{server.base_url.rstrip('/')}/{REPORT}")
-        return [f"The report:  {report.geturl()}", lab]
-    return [f"There is no {REPORT} yet: make report", lab]
+    lab = urlsplit(server.public_url)._replace(query=urlencode({"token": token}) if token else "")
+    report = lab._replace(path=f"{server.base_url.rstrip('/')}/{REPORT}").geturl()
+    first = f"The report:  {report}" if (project().root / REPORT).exists() else f"There is no {REPORT} yet: make report"
+    return [first, f"JupyterLab:  {lab.geturl()}"]
 
 
 def lab_main(arguments: list[str]) -> None:
-    """Start the server in the project's folder, and print the links when it answers, as the last lines.
-
-    Raises:
-        UserError: JupyterLab is not installed.
-    """
+    """Start the server in the project's folder, and print the links when it answers, as the last lines."""
     require_packages("serve", "jupyterlab", "jupyter_server")
     from jupyterlab.labapp import LabApp
 
@@ -83,26 +77,22 @@ def lab_main(arguments: list[str]) -> None:
     server.start()
 
 
-def mlflow_environment(users: Path) -> dict[str, str]:
-    """Return the environment of the server.
-
-    Args:
-        users: a folder for its list of users, which holds one and is made anew at each start.
-
-    Raises:
-        UserError: the password is too short for MLflow.
-    """
+def tracking_main(arguments: argparse.Namespace) -> None:
+    """Print the link and the password, and become MLflow's server."""
+    if find_spec("mlflow") is None:
+        raise UserError("mlflow is not installed: make setup EXTRAS=mlflow.")
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or secrets.token_urlsafe(18)
     if len(password) < 12:
         raise UserError("MLFLOW_TRACKING_PASSWORD has fewer than 12 characters, as MLflow demands: make it longer.")
+    os.chdir(project().root)
+    Path("models").mkdir(exist_ok=True)
+    users = Path(tempfile.mkdtemp(prefix="mlflow-"))  # for the server's list of users, which holds one
     config = users / "auth.ini"
     config.write_text(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{users}/users.db\n")
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or "sqlite:///models/mlflow.db"
     # SQLAlchemy would take this address for that of another driver, which is not installed
     store = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", store)
-    # what points trainings at a server must not point the server at itself
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {
+    environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": store,  # not as an argument, where everybody could read its password
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": USER,
@@ -111,33 +101,18 @@ def mlflow_environment(users: Path) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes more, for what needs language models
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-
-
-def tracking_main(arguments: argparse.Namespace) -> None:
-    """Print the link and the password, and become MLflow's server."""
-    if find_spec("mlflow") is None:
-        raise UserError("mlflow is not installed: make setup EXTRAS=mlflow.")
-    os.chdir(project().root)
-    (project().root / "models").mkdir(exist_ok=True)
-    environment = mlflow_environment(Path(tempfile.mkdtemp(prefix="mlflow-")))
+    environment.pop("MLFLOW_TRACKING_URI", None)  # it points trainings at a server, and not the server at itself
     port = os.environ.get("MLFLOW_PORT") or PORT
-    password = environment["MLFLOW_AUTH_ADMIN_PASSWORD"]
     print(f"MLflow:  http://127.0.0.1:{port}  (user {USER}, password {password})", flush=True)
-    options = {
-        "--app-name": "basic-auth",
-        "--host": arguments.host,
-        "--port": arguments.port or port,
-        "--workers": "1",
-        "--allowed-hosts": ",".join(HOSTS),
-        "--artifacts-destination": "models/mlartifacts",
-    }
-    words = [word for option in options.items() for word in option]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *words], environment)
+    options = ["-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--allowed-hosts", HOSTS]
+    options += ["--artifacts-destination", "models/mlartifacts"]
+    options += ["--host", arguments.host, "--port", arguments.port or port]
+    os.execve(sys.executable, [sys.executable, *options], environment)
 
 
 def tracking_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    described = argparse.ArgumentParser(description="Serve MLflow's pages behind a password.")
+    """Describe the command line of `samebits tracking`."""
+    described = argparse.ArgumentParser()
     described.add_argument("--host", default="127.0.0.1", help="address to listen on (in a container: 0.0.0.0)")
     described.add_argument("--port", help=f"port to listen on (default: MLFLOW_PORT, else {PORT})")
     return described

@@ -21,88 +21,46 @@ from urllib.parse import urlsplit
 from .engine import git_snapshot
 from .engine import record as records
 from .engine.errors import UserError, require_packages
-from .engine.files import write_atomically
+from .engine.files import redact, write_atomically
 from .engine.git_snapshot import NoGit
-from .engine.hashing import redact
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run
-from .verify.provenance_diff import contradictions
+from .verify.provenance_diff import require_unedited
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
+LISTED = re.compile(rf"{BEGIN}\n?((?:!/.*\n?)*)(?:{END}\n?)?")  # in models/.gitignore
 RUN_NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
 TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits after sharing
 
 
 @contextmanager
-def open_repository() -> Iterator[Any]:
-    """Open the project's DVC repository, if it has a remote that can be used from here.
-
-    Raises:
-        UserError: there is no Git, no remote, no package for its kind, or it does not answer.
-    """
+def open_repository() -> Iterator[tuple[Any, str]]:
+    """Open the project's DVC repository, and find its remote's address; without a remote that can be used, refuse."""
     require_packages("share", "dvc", "dvc_ssh")
     from dvc.repo import Repo  # here, because it takes half a second
 
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback where a server cannot be reached
-    with storage_errors("DVC"):
+    with storage_errors(str(project().root)):
         repo = Repo(str(project().root))
     with repo:
-        url = remote_address(repo)
-        scheme = urlsplit(url).scheme
+        name = repo.config["core"].get("remote")
+        if name not in repo.config["remote"]:
+            raise UserError(
+                f"{f'the DVC remote {name!r} is not described' if name else 'no DVC remote is set'} in .dvc/config: run"
+                " `.venv/bin/dvc remote add --default storage <URL or absolute path>`, and commit .dvc/config."
+            )
+        address = str(redact(repo.config["remote"][name]["url"]))
+        scheme = urlsplit(address).scheme
         if (project().root / "requirements" / f"{scheme}.txt").exists() and find_spec(f"dvc_{scheme}") is None:
-            raise UserError(f"{url} needs packages that are not installed: run `make setup EXTRAS={scheme}`.")
+            raise UserError(f"{address} needs packages that are not installed: run `make setup EXTRAS={scheme}`.")
         if scheme == "ssh":
             check_host_keys()
-        with storage_errors(url):
+        with storage_errors(address):
             storage = repo.cloud.get_remote_odb()
             storage.fs.exists(storage.path)  # the answer does not matter; that there is one does
-        yield repo
-
-
-def remote_address(repo: Any) -> str:
-    """Read the address of the default remote, without a password.
-
-    Raises:
-        UserError: none is set.
-    """
-    name = repo.config["core"].get("remote")
-    if name not in repo.config["remote"]:
-        raise UserError(
-            f"{f'the DVC remote {name!r} is not described' if name else 'no DVC remote is set'} in .dvc/config: run"
-            " `.venv/bin/dvc remote add --default storage <URL or absolute path>`, and commit .dvc/config."
-        )
-    return str(redact(repo.config["remote"][name]["url"]))
-
-
-def pull(repo: Any) -> list[str]:
-    """Fetch what is not here, and return the files and folders that have changed.
-
-    Raises:
-        UserError: the remote cannot be reached, or has not all.
-    """
-    from dvc.exceptions import CheckoutError, DvcException
-
-    with storage_errors(remote_address(repo)):
-        try:
-            done = repo.pull()
-        except CheckoutError as error:
-            missing = ", ".join(map(str, error.target_infos))
-            raise UserError(
-                f"{missing} cannot be had from {remote_address(repo)}: somebody who has them runs `make push`, or"
-                " `make train` makes the main run's again. All else is here."
-            ) from error
-        except DvcException as error:
-            if not re.search("without (a )?confirmation", str(error)):
-                raise
-            here = f"{project().root}{os.sep}"
-            files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
-            raise UserError(
-                f"{', '.join(files[:3]) or error} would be replaced or removed, and nobody else has it: move"
-                " it away, then run `make pull` again."
-            ) from error
-    return sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
+        yield repo, address
 
 
 def check_host_keys() -> None:
@@ -122,222 +80,159 @@ def check_host_keys() -> None:
 
 @contextmanager
 def storage_errors(what: str) -> Iterator[None]:
-    """Turn whatever DVC and the libraries below it raise into a sentence.
-
-    Args:
-        what: that failed, an address for example.
-
-    Raises:
-        UserError: instead of any other error.
-    """
+    """Turn whatever DVC and the libraries below it raise into a sentence on `what` failed, an address for example."""
     from asyncssh import DisconnectError, HostKeyNotVerifiable
+    from dvc.exceptions import CheckoutError
     from dvc.scm import SCMError
 
     try:
         yield
     except UserError:
         raise
-    except SCMError as error:
-        raise not_in_git(str(error)) from error
-    except HostKeyNotVerifiable as error:
-        raise UserError(
-            f"{what}: the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with"
-            " `ssh -p <port> <user>@<server>`, and compare the fingerprint that it shows with the administrator's."
-        ) from error
-    except DisconnectError as error:
-        if not re.search("(?i)permission denied|authentication", str(error)):
-            raise UserError(f"{what}: the connection ended ({error}).") from error
-        raise UserError(
-            f"{what}: the server does not accept your key: name it with"
-            " `.venv/bin/dvc remote modify --local storage keyfile <path>`, or for the server in ~/.ssh/config."
-        ) from error
     except Exception as error:  # each kind of storage has a library with errors of its own
-        said = " ".join(redact(str(error)).split()) or type(error).__name__
-        raise UserError(f"{what}: {said.rstrip('.')}.") from error
+        reason = " ".join(redact(str(error)).split()).rstrip(".") or type(error).__name__
+        if isinstance(error, SCMError | NoGit):
+            reason = f"the project is not in Git ({reason}): delete `no_scm` from .dvc/config if it is there, then run"
+            reason += " `git init && git add . && git commit -m 'Start the project'`"
+        elif isinstance(error, HostKeyNotVerifiable):
+            reason = "the server is not in ~/.ssh/known_hosts, or its key has changed: connect once with `ssh -p <port>"
+            reason += " <user>@<server>`, and compare the fingerprint that it shows with the administrator's"
+        elif isinstance(error, DisconnectError) and re.search("(?i)permission denied|authentication", reason):
+            reason = "the server does not accept your key: name it with `.venv/bin/dvc remote modify --local storage"
+            reason += " keyfile <path>`, or for the server in ~/.ssh/config"
+        elif isinstance(error, DisconnectError):
+            reason = f"the connection ended ({reason})"
+        elif isinstance(error, CheckoutError):
+            reason = f"{', '.join(map(str, error.target_infos))} cannot be had from there: somebody who has them runs"
+            reason += " `make push`, or `make train` makes the main run's again. All else is here"
+        elif re.search("without (a )?confirmation", reason):
+            here = f"{project().root}{os.sep}"
+            files = [line.removeprefix(here) for line in str(error).splitlines() if line.startswith(here)]
+            reason = f"{', '.join(files[:3]) or reason} would be replaced or removed, and nobody else has it: move it"
+            reason += " away, then run `make pull` again"
+        raise UserError(f"{what}: {reason}.") from error
 
 
-def not_in_git(reason: str) -> UserError:
-    """Say how a project comes into Git.
-
-    Args:
-        reason: in the words of Git or DVC.
-    """
-    return UserError(
-        f"{project().root} is not in Git ({reason}): delete `no_scm` from .dvc/config if it is there, then run"
-        " `git init && git add . && git commit -m 'Start the project'`."
-    )
-
-
-def pointer(name: str, root: Path | None = None) -> Path:
-    """Return the path of the file by which DVC knows a run's weights."""
-    root = root or project().root
-    return root / "shared" / f"{name}.dvc"
-
-
-def shared_runs(root: Path | None = None) -> set[str]:
-    """Return the names of the runs that are shared already.
-
-    Raises:
-        UserError: there is no list of them.
-    """
-    root = root or project().root
+def shared_runs(root: Path) -> set[str]:
+    """Return the names of the runs that are shared already."""
     if not (path := root / "models" / ".gitignore").exists():
         raise UserError(f"{path} is missing, in which shared runs are listed: write `/*` and `!/.gitignore` into it.")
-    lines = path.read_text().splitlines()
-    names = {line.removeprefix("!/") for line in _block(lines)[1] if line.startswith("!/")}
+    listed = LISTED.search(path.read_text())
+    names = {line.removeprefix("!/") for line in listed[1].splitlines()} if listed else set()
     return names | {path.stem for path in (root / "shared").glob("*.dvc")}
 
 
-def finished_runs(root: Path | None = None) -> set[str]:
+def finished_runs(root: Path) -> set[str]:
     """Return the names of the finished runs that others may want to see."""
-    root = root or project().root
     names = set()
     for path in (root / "models").glob(f"*/{RECORD}"):
         try:
-            status = json.loads(path.read_text())["observed"]["status"]
+            finished = json.loads(path.read_text())["observed"]["status"] == "finished"
         except (ValueError, KeyError, TypeError):
-            status = "finished"  # `check` says what is wrong with it
-        if status == "finished" and not path.parent.name.startswith(NEVER_SHARED):
+            finished = True  # `require_shareable` names what is wrong with it
+        if finished and not path.parent.name.startswith(NEVER_SHARED):
             names.add(path.parent.name)
     return names - {main_run().name}  # which the pipeline shares
 
 
-def named_runs(runs: Sequence[Path], root: Path | None = None) -> set[str]:
-    """Return the names of runs that the user asks to share.
-
-    Raises:
-        UserError: one is none, has not finished, or is not to be shared.
-    """
-    root = root or project().root
-    names = set()
+def named_runs(runs: Sequence[Path], root: Path) -> set[str]:
+    """Return the names of runs that the user asks to share; refuse what is not to be shared."""
     for run in runs:
         records.read_finished(run)
         if run.resolve().parent != (root / "models").resolve():
             raise UserError(f"{run} is not in models/, so it is no run of this project: name one that is.")
-        name = run.resolve().name
-        if name.startswith(NEVER_SHARED):
+        if run.resolve().name.startswith(NEVER_SHARED):
             raise UserError(f"{run} was made to try something out, and is not shared: name another run.")
-        names.add(name)
-    return names - {main_run().name}  # which the pipeline shares
+    return {run.resolve().name for run in runs} - {main_run().name}  # which the pipeline shares
 
 
-def require_shareable(names: Iterable[str], root: Path | None = None) -> None:
-    """Refuse to share what was edited after the training, or has no weights that could be shared.
-
-    Raises:
-        UserError: names the run, and what contradicts what.
-    """
-    root = root or project().root
-    for name in sorted(names):
-        run = root / "models" / name
+def require_shareable(names: Iterable[str], root: Path) -> None:
+    """Refuse to share what was edited after the training, or has no weights that could be shared."""
+    for run in (root / "models" / name for name in sorted(names)):
         place = os.path.relpath(run)
-        if not RUN_NAME.fullmatch(name):
+        if not RUN_NAME.fullmatch(run.name):
+            raise UserError(f"{place!r} has a name that Git would read as a pattern: use letters, digits, - and _.")
+        if not (run / WEIGHTS).exists() and not (root / "shared" / f"{run.name}.dvc").exists():
             raise UserError(
-                f"{place!r} has a name that Git would read as a pattern: rename it to letters, digits, - and _."
+                f"{place}/{WEIGHTS} is missing, so it cannot be shared: move the run away, or train it again."
             )
-        if not (run / WEIGHTS).exists() and not pointer(name, root).exists():
-            raise UserError(
-                f"{place}/{WEIGHTS} is missing, so the run cannot be shared: move it away, or train it again."
-            )
-        if found := contradictions(run, records.read_finished(run)):
-            raise UserError(
-                f"{place} was edited after it was trained ({found[0]}), so nothing was shared: restore it, or move it"
-                " away."
-            )
+        require_unedited(run)
 
 
 @contextmanager
-def write_pointers(names: Iterable[str], root: Path | None = None) -> Iterator[list[Path]]:
+def write_pointers(names: Iterable[str], root: Path) -> Iterator[list[Path]]:
     """Make these the shared runs, for Git; yield the files by which DVC is to know their weights, if they are here.
 
     A file that is new is a request, in which DVC enters the hash. Should the body fail, all is as it was before.
     """
-    root = root or project().root
-    names = sorted(names)
+    pointers = {root / "shared" / f"{name}.dvc": name for name in sorted(names)}
     gitignore = root / "models" / ".gitignore"
-    kept = {path: path.read_bytes() for path in [gitignore, *(root / "shared").glob("*.dvc")]}
-    made = []
+    paths = {gitignore, *(root / "shared").glob("*.dvc"), *pointers}
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:
-        before, _, after = _block(gitignore.read_text().splitlines())
-        lines = [*before, BEGIN, *(f"!/{name}" for name in names), END, *after]
-        if (content := "".join(f"{line}\n" for line in lines).encode()) != kept[gitignore]:
-            write_atomically(gitignore, content)
-        for path in kept:
-            if path != gitignore and path.stem not in names:
-                path.unlink()
-        for name in names:
-            if not (path := pointer(name, root)).exists():
+        old = gitignore.read_text()
+        listed = "".join(f"!/{name}\n" for name in pointers.values())
+        text = old if LISTED.search(old) else f"{old.rstrip()}\n{BEGIN}\n"
+        text = LISTED.sub(lambda _: f"{BEGIN}\n{listed}{END}\n", text, count=1)
+        if text != old:
+            write_atomically(gitignore, text.encode())
+        for path in paths - {gitignore, *pointers}:
+            path.unlink()
+        for path, name in pointers.items():
+            if before[path] is None:
                 path.parent.mkdir(exist_ok=True)
-                made.append(path)
                 write_atomically(path, f"outs:\n- path: {WEIGHTS}\n  hash: md5\nwdir: ../models/{name}\n".encode())
-        yield [pointer(name, root) for name in names if (root / "models" / name / WEIGHTS).exists()]
+        yield [path for path, name in pointers.items() if (root / "models" / name / WEIGHTS).exists()]
     except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
-        for path, content in kept.items():
-            if not path.exists() or path.read_bytes() != content:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
                 write_atomically(path, content)
         raise
 
 
-def _block(lines: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Split the lines of models/.gitignore: before the list of shared runs, the list, and after it."""
-    if BEGIN not in lines:
-        return lines, [], []
-    start = lines.index(BEGIN)
-    end = lines.index(END, start) if END in lines[start:] else len(lines)
-    return lines[:start], lines[start + 1 : end], lines[end + 1 :]
-
-
 def main(arguments: argparse.Namespace) -> None:
-    """Share the runs, send what the remote has not, and say what is to be done next."""
-    try:
-        git_snapshot.text(project().root, "rev-parse", "--show-toplevel")
-    except NoGit as reason:
-        raise not_in_git(str(reason)) from reason
-    with open_repository() as repo:
-        before = shared_runs()
-        here = {name for name in before if (project().root / "models" / name).is_dir()}
-        names = here | (named_runs(arguments.runs) if arguments.runs else finished_runs())
-        require_shareable(names)
-        with write_pointers(names) as pointers, storage_errors("DVC"):
-            targets = [str(path) for path in pointers]
-            changed = repo.status(targets) if targets else {}
+    """Share the runs, send what the remote has not, and print what is to be done next."""
+    root = project().root
+    with open_repository() as (repo, address):
+        with storage_errors(str(root)):
+            git_snapshot.text(root, "rev-parse", "--show-toplevel")
+        before = shared_runs(root)
+        here = {name for name in before if (root / "models" / name).is_dir()}
+        names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))
+        require_shareable(names, root)
+        with write_pointers(names, root) as pointers, storage_errors("DVC"):
+            changed = repo.status([*map(str, pointers)]) if pointers else {}
             for path in pointers:
-                if str(path.relative_to(project().root)) in changed:
+                if str(path.relative_to(root)) in changed:
                     repo.commit(str(path), force=True)
-            with storage_errors(remote_address(repo)):
+            with storage_errors(address):
                 count = int(repo.push())  # if this fails, nothing has been shared
         print(f"{'shared':<8}{len(names)} runs beside the main one, {len(names - before)} of them new")
         for name in sorted(before - names):
             print(f"{'gone':<8}{name}: its directory is no longer here")
-        print(f"{'sent':<8}{count} files to {remote_address(repo)}")
-    status = git_snapshot.git(project().root, "status", "--porcelain", "--", *TO_COMMIT).decode()
-    if status:
-        paths = [path for path in TO_COMMIT if f" {path}" in status]
+        print(f"{'sent':<8}{count} files to {address}")
+    status = git_snapshot.text(root, "status", "--porcelain", "--", *TO_COMMIT)
+    if paths := [path for path in TO_COMMIT if f" {path}" in status]:
         print(f"{'next':<8}git add --all {' '.join(paths)} && git commit")
     print(f"{'then':<8}git push && git push origin 'refs/runs/*' (the second sends the code of each run)")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    described = argparse.ArgumentParser(
-        description="Share runs: their texts by Git, weights and data by the DVC remote."
-    )
+    """Describe the command line of `samebits push`."""
+    described = argparse.ArgumentParser(description="Share runs: texts by Git, weights and data by the DVC remote.")
     text = "folder of a run, to be shared beside those that are (default: all finished runs but debug and reference)"
     described.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
     return described
 
 
 def pull_main(arguments: argparse.Namespace) -> None:
-    """Fetch what is not here, and say how much that was."""
-    with open_repository() as repo:
-        changed = pull(repo)
+    """Fetch what is not here, and print which files and folders have changed."""
+    with open_repository() as (repo, address):
+        with storage_errors(address):
+            done = repo.pull()
+        changed = sorted(str(path) for kind in ("added", "modified", "deleted") for path in done.get(kind) or [])
         for path in changed:
             print(f"{'new':<8}{path}")
-        print(f"{'pulled':<8}{len(changed)} files and folders from {remote_address(repo)}; the others were here")
-
-
-def pull_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    return argparse.ArgumentParser(description="Fetch data and weights that others have shared.")
+        print(f"{'pulled':<8}{len(changed)} files and folders from {address}; the others were here")

@@ -1,119 +1,55 @@
 """Put one run and all that it was made of into one zip: `samebits bundle [RUN]`, or `make bundle`.
 
-The same files give the same bytes, whole or not at all.
+In it are the run, its data, the reports, and the project as the run had it. What nobody else may see is left out, and
+what is left works without Git. The same files give the same bytes, whole or not at all.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlparse
 
+from omegaconf import DictConfig
+
+from ..engine import record as records
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, replace_atomically
-from ..engine.project import project
-from ..engine.record import RECORD
-from ..engine.run_loader import main_run, newest_run
+from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
+from ..engine.git_snapshot import RESULTS
+from ..engine.inputs import code_sha256, lock_sha256
+from ..engine.project import Project, project
+from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
+from ..engine.run_loader import main_run, newest_run, read_config
 from ..report.documents import read_project
+from ..verify import provenance_diff
+from ..verify.provenance_diff import require_unedited
+from .crate import METADATA, Contents, describe
 
 BLOCK = 2**20  # bytes
 SLOW = 100_000_000  # bytes from which on a progress bar is shown
 PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf", ".safetensors")  # do not get smaller
-
-
-def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
-    """Write a zip whose bytes follow from the files alone: sorted, all of one time, permissions of a few kinds.
-
-    Args:
-        path: of the zip.
-        top: the one folder that it unpacks to.
-        files: where each one is read from, by its path in that folder.
-        ended: the time that all of them get, as the record writes it: `2026-01-31T12:00:00Z`.
-
-    Raises:
-        UserError: there is no room for it.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    year, *rest = map(int, re.findall(r"\d+", ended)[:6])
-    when = (max(year, 1980), *rest)  # a zip knows no earlier year
-    path.parent.mkdir(parents=True, exist_ok=True)
-    total = sum(source.stat().st_size for source in files.values())
-
-    def write(file: IO[bytes]) -> None:
-        with (
-            zipfile.ZipFile(file, "w") as archive,
-            Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW) as progress,
-        ):
-            task = progress.add_task("Writing", total=total)
-            for name, source in sorted(files.items()):
-                with source.open("rb") as content, archive.open(_described(f"{top}/{name}", source, when), "w") as copy:
-                    while block := content.read(BLOCK):
-                        copy.write(block)
-                        progress.advance(task, len(block))
-
-    try:
-        replace_atomically(path, write)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
-
-
-def _described(name: str, source: Path, when: tuple[int, ...]) -> zipfile.ZipInfo:
-    """Describe a file; which of its permissions count: whether it is a program, and whether it may be written to."""
-    mode = source.stat().st_mode
-    described = zipfile.ZipInfo(name, when)  # type: ignore[arg-type] # six numbers
-    described.create_system = 3  # Unix, wherever it is written
-    described.external_attr = (stat.S_IFREG | (0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444)) << 16
-    described.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
-    described.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
-    return described
-
-
-def bundle(
-    run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
-) -> tuple[Path, int, list[str]]:
-    """Write the bundle of a run; the same files give the same bytes.
-
-    Args:
-        run: its directory, or the published copy.
-        with_data: whether the data go in; else their address and sha256.
-        folder: where to; by default dist/.
-        root: of the project whose data and reports they are.
-
-    Returns:
-        The zip, the number of files in it, and what is not in it as it is here, each as a sentence.
-
-    Raises:
-        UserError: the run cannot be bundled.
-    """
-    require_packages("bundle", "rocrate")
-    from . import contents, crate
-
-    root = root or project().root
-    with tempfile.TemporaryDirectory(prefix="bundle-") as staging:
-        tree, described = Path(staging) / "tree", Path(staging) / crate.METADATA
-        found = contents.collect(run, tree, with_data, root)
-        metadata = read_project(tree)
-        described.write_bytes(crate.describe(found, metadata, with_data))
-        found.files[crate.METADATA] = described
-        top = f"{metadata.slug}-{found.record['run']}" + ("" if with_data else "-without-data")
-        path = (folder or root / "dist") / f"{top}.zip"
-        write_zip(path, top, found.files, found.record["observed"]["ended"])
-    return path, len(found.files), found.remarks
+# Private, or of this computer alone, whether Git knows of it or not
+PRIVATE = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "config.local")
+CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
+REPLACED = (*RESULTS, "data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
+PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
+SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
+CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
+INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write it, and say what it is good for."""
+    """Write a bundle, and print what it is for."""
     run: Path = arguments.run or (main_run() if (main_run() / RECORD).exists() else newest_run())
     if run.is_file():
         raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
@@ -130,9 +66,244 @@ def main(arguments: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    text = "Put a run with its code, settings, locks, data, weights and verdicts into dist/<run>.zip."
-    described = argparse.ArgumentParser(description=text)
+    described = argparse.ArgumentParser(
+        description="Put a run with its code, settings, locks, data, weights and verdicts into dist/<run>.zip."
+    )
     described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the main run)")
     text = "name large or unfree data by address and sha256 alone"
     described.add_argument("--without-data", action="store_true", help=text)
     return described
+
+
+def bundle(
+    run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
+) -> tuple[Path, int, list[str]]:
+    """Write the bundle of a run (its directory, or the published copy) into a folder, by default dist/ of the project.
+
+    Returns:
+        The zip, the number of files in it, and what is not in it as it is here, in sentences.
+    """
+    require_packages("bundle", "rocrate")
+    root = root or project().root
+    with tempfile.TemporaryDirectory(prefix="bundle-") as staging:
+        tree, description = Path(staging) / "tree", Path(staging) / METADATA
+        collected = collect(run, tree, with_data, root)
+        metadata = read_project(tree)
+        description.write_bytes(describe(collected, metadata, with_data))
+        files = collected.files | {METADATA: description}
+        top = f"{metadata.slug}-{collected.record['run']}" + ("" if with_data else "-without-data")
+        path = (folder or root / "dist") / f"{top}.zip"
+        write_zip(path, top, files, collected.record["observed"]["ended"])
+    return path, len(files), collected.remarks
+
+
+def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
+    """Write a zip of `files`, whose bytes follow from them alone: sorted, all of one time, permissions of a few kinds.
+
+    It unpacks to the folder `top`. `ended` is the time, as the record writes it: `2026-01-31T12:00:00Z`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    year, *rest = map(int, re.findall(r"\d+", ended)[:6])
+    when = (max(year, 1980), *rest)  # a zip knows no earlier year
+    path.parent.mkdir(parents=True, exist_ok=True)
+    total = sum(source.stat().st_size for source in files.values())
+    bar = Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW)
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive, bar:
+            task = bar.add_task("Writing", total=total)
+            for name, source in sorted(files.items()):
+                mode = source.stat().st_mode  # of which counts: whether it is a program, and may be written to
+                permissions = 0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444
+                entry = zipfile.ZipInfo(f"{top}/{name}", when)  # type: ignore[arg-type] # six numbers
+                entry.create_system = 3  # Unix, wherever it is written
+                entry.external_attr = (stat.S_IFREG | permissions) << 16
+                entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+                entry.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
+                with source.open("rb") as content, archive.open(entry, "w") as copy:
+                    shutil.copyfileobj(bar.wrap_file(content, task_id=task), copy, BLOCK)
+
+    try:
+        replace_atomically(path, write)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
+
+
+def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
+    """Check a run, and collect what belongs to it; files that are not those here are written to `staging`."""
+    record, shown = records.read_finished(run), os.path.relpath(run)
+    require_unedited(run)
+    if not (run / WEIGHTS).exists():
+        raise UserError(f"{shown}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
+    origin = record["inputs"].get("origin", {}).get("files", [])
+    private = [file["uri"] for file in origin if urlparse(file["uri"]).scheme == "file"]
+    if private and not with_data:
+        raise UserError(
+            f"{shown} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
+            " or publish them first and write their address into configs/data/."
+        )
+    data = _data(shown, record, read_config(run, root), root) if with_data else {}
+    remarks = write_project(record, run, staging)
+    place = f"models/{run.resolve().name}"
+    parts = [run / name for name in PUBLISHED if (run / name).exists()] + sorted(run.glob("verdicts/*.json"))
+    files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
+    files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
+    reports = {path.relative_to(root).as_posix(): path for path in _files(root / "reports") if not path.is_symlink()}
+    # the weights of the reference, which Git has not either, stay here
+    files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
+    files |= {name: root / name for name in (*data, "dvc.lock") if (root / name).exists()}
+    for large in record["source"].get("left_out", {}):
+        remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
+    return Contents(root, record, place, files, data, remarks)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """List the files in a folder and below, sorted."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, str]:
+    """List the data that the run read, and the raw files where they are here: path in the project and sha256."""
+    processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
+    if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
+        raise UserError(
+            f"{name} read its data from outside of the project ({processed}): bundle it without them, with DATA=no, or"
+            " train on data in data/."
+        )
+    if changed := provenance_diff.data_differences(record, cfg):
+        file, recorded, here = changed[0]
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"the data here are not those of {name} ({file}: recorded {recorded[:12]}, here {here[:12]}{more}): choose"
+            " the run's data in configs/train.yaml and run `make data`, or bundle the run without data, with DATA=no."
+        )
+    origin = record["inputs"].get("origin", {}).get("files", [])
+    found = {processed / file: sha256 for file, sha256 in record["inputs"]["data"].items()}
+    found |= {raw / file["name"]: file["sha256"] for file in origin if (raw / file["name"]).exists()}
+    return {path.relative_to(root).as_posix(): sha256 for path, sha256 in sorted(found.items())}
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file of this path belongs to this computer alone."""
+    return any(fnmatch.fnmatch(part, pattern) for part in Path(name).parts for pattern in (*PRIVATE, *CACHES))
+
+
+def write_project(record: Record, run: Path, target: Path) -> list[str]:
+    """Write the project as the run had it to the folder `target`, without results and data.
+
+    Returns:
+        What is not as it was, in sentences for the user.
+    """
+    known = provenance_diff.export_code(record, run, target, instead=INSTEAD)
+    changed = [] if known else provenance_diff.settings_differences(record)[0]
+    if changed:
+        raise UserError(
+            f"the settings in configs/ are no longer those of {run} ({changed[0][0]}), and Git does not know those:"
+            " restore them, or bundle a run of the settings here: `make train`, then `make bundle`."
+        )
+    for path in (target / name for name in REPLACED):
+        for entry in path.iterdir() if path.is_dir() and not path.is_symlink() else [path]:
+            if entry.name != ".gitignore":
+                _delete(entry)
+    remarks = [*_add_outside(record, target), *_edited_library(record, target), *_leave_out(target)]
+    _require_recorded(record, target)
+    remarks += _without_logins(target)
+    config = target / ".dvc/config"
+    if config.exists():
+        config.write_text(without_git(config.read_text(encoding="utf-8")), encoding="utf-8")
+    return remarks
+
+
+def without_git(config: str) -> str:
+    """Change DVC's configuration so that it works without Git, and names no login."""
+    lines = re.sub(r"(?m)^[ \t]*no_scm[ \t]*=.*\n?", "", SECRET.sub("", redact(config)))
+    if not re.search(CORE, lines):
+        lines = f"{lines.rstrip()}\n[core]\n".lstrip()
+    return re.sub(CORE, "[core]\n    no_scm = true\n", lines, count=1)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _leave_out(target: Path) -> list[str]:
+    """Remove what is private, and links out of the tree; one to a file inside becomes that file."""
+    remarks = []
+    for path in sorted(target.rglob("*")):
+        if path.is_symlink() and path.is_file() and path.resolve().is_relative_to(target.resolve()):
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+        elif path.is_symlink() or (path.exists() and is_left_out(path.name)):
+            name, reason = path.relative_to(target), "a link" if path.is_symlink() else "private, or a cache"
+            remarks.append(f"{name.as_posix()} was left out ({reason})")
+            _delete(path)
+    return remarks
+
+
+def _add_outside(record: Record, target: Path) -> list[str]:
+    """Add code that the run loaded although its imports do not lead to it, and that Git ignores."""
+    remarks, here = [], project().root
+    for name, sha256 in record["inputs"].get("outside", {}).items():
+        if name.startswith(".../"):
+            remarks.append(f"{name} was loaded from outside of the project, so it is not in the bundle")
+        elif present_sha256(target, [name]).get(name) != sha256:
+            if present_sha256(here, [name]).get(name) != sha256:
+                raise UserError(
+                    f"{name}, which the run loaded from outside of the package, is not what it was: restore it."
+                )
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(here / name, target / name)
+    return remarks
+
+
+def _edited_library(record: Record, target: Path) -> list[str]:
+    """Name edited files of the library that are not in the tree, as they are where the project holds its source."""
+    edited = record["inputs"].get("library", {})
+    inside = present_sha256(target / project().source.relative_to(project().root) / "samebits", edited)
+    missing = [name for name, sha256 in edited.items() if inside.get(name) != sha256]
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    text = f"{more} was not as released when the run was trained, and is not in the bundle"
+    return [f"samebits/{missing[0]}{text}"] if missing else []
+
+
+def _require_recorded(record: Record, target: Path) -> None:
+    """Refuse a tree that is not what the record says, for nobody would get the same with it."""
+    inputs = record["inputs"]
+    code = code_sha256(inputs["config"], Project(target, project().name))
+    changed = provenance_diff.named("code", provenance_diff.differing_files(inputs["code"], code))
+    changed += provenance_diff.named("lock", provenance_diff.differing_files(inputs["lock"], lock_sha256(target)))
+    if changed:
+        name = changed[0][0]
+        raise UserError(f"the state of the code that Git keeps is not the recorded one ({name}): {INSTEAD}.")
+
+
+def _without_logins(target: Path) -> list[str]:
+    """Replace passwords in addresses; where the bytes are inputs of the run, refuse."""
+    remarks, package = [], target / project().package.relative_to(project().root)
+    for path in _files(target):
+        name = path.relative_to(target)
+        is_input = path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        hidden = redact(text) if name.parts[0] == "configs" else PASSWORD.sub(HIDDEN, text)
+        if hidden == text or (path.suffix == ".py" and not is_input):  # tests of what is done with passwords
+            continue
+        if is_input:
+            raise UserError(
+                f"{name} has an address with a password in it, and cannot be changed, because it is part of what the"
+                " run was made of: take the password out, then `make train` and `make bundle`."
+            )
+        path.write_bytes(hidden.encode())
+        remarks.append(f"in {name}, the login in an address was replaced by {HIDDEN}")
+    return remarks

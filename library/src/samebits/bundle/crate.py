@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from ..engine import record as records
+from ..engine.files import file_sha256
 from ..engine.git_snapshot import PATCH
-from ..engine.hashing import file_sha256
 from ..engine.project import project as this_project
-from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS
+from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..engine.trace_reader import TRACE
 from ..report.documents import CITATION, Project, web_address
-from .contents import Contents
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
-COMPLETED = "http://schema.org/CompletedActionStatus"
 SPDX = "https://spdx.org/licenses/"
 KNOWN_LICENCE = re.compile(  # of data
     r"CC[ -]BY(-SA|-ND|-NC|-NC-SA|-NC-ND)?[ -]\d\.\d|CC0[ -]1\.0|PDDL-1\.0|ODbL-1\.0|ODC-By-1\.0|MIT|Apache-2\.0"
@@ -39,12 +38,14 @@ OUTPUTS = {
     HISTORY: "the course of training",
     RECORD: "the record: inputs, environment, cost and digests of the outputs",
 }
-OTHERS = {"README.md": "how to use the project", CITATION: "how to cite", "dvc.lock": "what was made of what, by hash"}
-FOLDERS = {
+OTHERS = {  # files, and folders
     "configs/": "all settings that can be chosen",
     "tests/": "tests of the code",
     "notebooks/": "views of data and results",
     "reports/": "reports, metrics and verdicts in prose",
+    "README.md": "how to use the project",
+    CITATION: "how to cite",
+    "dvc.lock": "what was made of what, by hash",
 }
 MEDIA_TYPES = {  # the host's own table would differ from host to host
     **dict.fromkeys((".json", ".ipynb"), "application/json"),
@@ -61,16 +62,23 @@ MEDIA_TYPES = {  # the host's own table would differ from host to host
     ".npy": "application/x-npy",
     ".parquet": "application/x-parquet",
 }
+UNKNOWN = "application/octet-stream"
+
+
+@dataclass
+class Contents:
+    """The files of a bundle."""
+
+    root: Path  # of the project
+    record: Record
+    run: str  # the run's folder in the bundle, `models/main` for example
+    files: dict[str, Path]  # where a file is read from, by its path in the bundle
+    data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
+    remarks: list[str]  # what is not as it is here, in sentences for the user
 
 
 def describe(contents: Contents, project: Project, with_data: bool) -> bytes:
-    """Write the crate's description.
-
-    Args:
-        contents: of the bundle.
-        project: what the project says of itself.
-        with_data: whether the data are in the bundle.
-    """
+    """Write the crate's description: of what is in the bundle, and of what the project says of itself."""
     return f"{json.dumps(_Crate(contents, project).build(with_data), indent=2, ensure_ascii=False)}\n".encode()
 
 
@@ -86,9 +94,8 @@ class _Crate:
         self.crate.metadata.extra_contexts.append(CONTEXT)
 
     def build(self, with_data: bool) -> dict[str, Any]:
-        """Build the whole description."""
         record, project, run = self.record, self.project, self.contents.run
-        started, ended = (record["observed"][each].replace("Z", "+00:00") for each in ("started", "ended"))
+        started, ended = (record["observed"][time].replace("Z", "+00:00") for time in ("started", "ended"))
         authors = self.authors()
         text = project.description + ("" if project.description[-1:] in ".!?" else ".")
         text += (
@@ -116,22 +123,22 @@ class _Crate:
             description=records.command(record),
             startTime=started,
             endTime=ended,
-            actionStatus=COMPLETED,
+            actionStatus="http://schema.org/CompletedActionStatus",
             agent=authors[0],
             instrument=code,
             object=[*data, self.file(f"{run}/{CONFIG}", "the settings, complete"), *lock],
-            result=[each for each in made if each],
+            result=[output for output in made if output],
         )
         self.set(root, mentions=action)
         self.file(f"{run}/{PATCH}", "how the code differed from the commit")
         for name in sorted(self.contents.files):
             if name.startswith(f"{run}/verdicts/"):
                 self.file(name, "a verdict: what training the run again has found")
-        for folder, role in FOLDERS.items():
-            if any(name.startswith(folder) for name in self.contents.files):
-                self.crate.add_dataset(dest_path=folder, properties={"name": role})
         for name, role in OTHERS.items():
-            self.file(name, role)
+            if not name.endswith("/"):
+                self.file(name, role)
+            elif any(path.startswith(name) for path in self.contents.files):
+                self.crate.add_dataset(dest_path=name, properties={"name": role})
         return dict(self.crate.metadata.generate())
 
     def set(self, entity: Any, **properties: Any) -> Any:
@@ -156,7 +163,7 @@ class _Crate:
             self.crate.add_file(dest_path=name),
             name=Path(name).name,
             description=role,
-            encodingFormat=_media_type(name),
+            encodingFormat=MEDIA_TYPES.get(Path(name).suffix.lower(), UNKNOWN),
             contentSize=str(path.stat().st_size),
             sha256=self.contents.data.get(name) or file_sha256(path),  # that of the data has just been checked
             **properties,
@@ -169,7 +176,7 @@ class _Crate:
         for number, author in enumerate(self.project.authors, 1):
             person = self.entity(author.orcid or f"#author-{number}", "Person", name=author.name)
             name, address = author.affiliation, author.website
-            if not name and owner:
+            if owner and not name:
                 name, address = owner[1], owner[0]
             if name:
                 identifier = address or f"#{re.sub(r'[^A-Za-z0-9]+', '-', name)}"
@@ -179,28 +186,24 @@ class _Crate:
 
     def licence(self, spdx: str | None, identifier: str, name: str) -> Any:
         """Add a licence: SPDX's page of it, or what it is called."""
-        if spdx:
-            return self.entity(f"{SPDX}{spdx}", "CreativeWork", name=spdx, url=f"{SPDX}{spdx}")
-        return self.entity(identifier, "CreativeWork", name=name)
+        url = f"{SPDX}{spdx}" if spdx else None
+        return self.entity(url or identifier, "CreativeWork", name=spdx or name, url=url)
 
     def code(self, authors: list[Any]) -> Any:
         """Add the code; its version is the commit, or the hash of the package's files where there is none."""
         source = self.record["source"]
-        version = state = source.get("commit") or source.get("tree")
-        if source.get("changed"):
-            version = f"{version} with {self.contents.run}/{PATCH}"
+        state = source.get("commit") or source.get("tree")
         address = web_address(source.get("remote")) or web_address(self.project.address)
-        folder = self.crate.add_dataset(dest_path="src/", properties={"name": "the code of the training"})
         return self.entity(
             f"{address}/tree/{state}" if address and "commit" in source else address or "#code",
             "SoftwareSourceCode",
             name=this_project().name,
             description="the code of the training; the packages that it needs are locked in requirements/",
-            version=version,
+            version=f"{state} with {self.contents.run}/{PATCH}" if source.get("changed") else state,
             url=address,
             codeRepository=address,
             author=authors,
-            hasPart=folder,
+            hasPart=self.crate.add_dataset(dest_path="src/", properties={"name": "the code of the training"}),
         )
 
     def data(self) -> list[Any]:
@@ -220,21 +223,18 @@ class _Crate:
         from rocrate.model.data_entity import DataEntity
 
         found, card = [], self.card()
-        for each in self.origin.get("files", []):
-            uri, name = each["uri"], f"data/raw/{each['name']}"
+        for file in self.origin.get("files", []):
+            name = f"data/raw/{file['name']}"
             path = self.contents.root / name
-            if urlparse(uri).scheme in ("http", "https"):
-                entity = self.crate.add_file(uri)
-            else:
-                entity = self.crate.add(DataEntity(self.crate, f"#{name}", properties={"@type": "File"}))
-            here = path.exists() and file_sha256(path) == each["sha256"]
-            self.set(
-                entity,
-                name=each["name"],
+            other = DataEntity(self.crate, f"#{name}", properties={"@type": "File"})
+            here = path.exists() and file_sha256(path) == file["sha256"]
+            entity = self.set(
+                self.crate.add_file(file["uri"]) if _on_the_web(file["uri"]) else self.crate.add(other),
+                name=file["name"],
                 description=f"{_role(name)}; `make data` fetches it to {name}",
-                contentUrl=uri,
-                encodingFormat=_media_type(name),
-                sha256=each["sha256"],
+                contentUrl=file["uri"],
+                encodingFormat=MEDIA_TYPES.get(Path(name).suffix.lower(), UNKNOWN),
+                sha256=file["sha256"],
                 contentSize=str(path.stat().st_size) if here else None,
                 sdDatePublished=seen,
                 **card,
@@ -247,18 +247,16 @@ class _Crate:
         found: dict[str, Any] = {}
         if text := self.origin.get("licence"):
             spdx = text.replace(" ", "-") if KNOWN_LICENCE.fullmatch(text) else None
-            web = urlparse(text).scheme in ("http", "https")
-            found["license"] = self.licence(spdx, text if web else "#licence-of-the-data", text)
+            found["license"] = self.licence(spdx, text if _on_the_web(text) else "#licence-of-the-data", text)
         address = self.origin.get("address")
-        uris = [each["uri"] for each in self.origin.get("files", [])]
-        if address and address not in uris and urlparse(address).scheme in ("http", "https"):
+        uris = [file["uri"] for file in self.origin.get("files", [])]
+        if address and address not in uris and _on_the_web(address):
             found["citation"] = self.entity(address, "CreativeWork", name=self.origin.get("title") or address)
         return found
 
 
-def _media_type(name: str) -> str:
-    default = "text/plain" if name == "LICENSE" else "application/octet-stream"
-    return MEDIA_TYPES.get(Path(name).suffix.lower(), default)
+def _on_the_web(address: str) -> bool:
+    return urlparse(address).scheme in ("http", "https")
 
 
 def _role(name: str) -> str:

@@ -7,6 +7,7 @@ import difflib
 import sys
 from importlib import import_module
 
+from .. import __version__
 from ..engine.errors import UserError
 
 # verb: (module, prefix of its functions, what it does)
@@ -24,7 +25,7 @@ VERBS = {
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),
     "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
-    "config": ("cli.config", "", "print one of the library's configs, to be copied"),
+    "config": ("cli", "config_", "print one of the library's configs, to be copied"),
     "lab": ("serve", "lab_", "serve JupyterLab and the report"),
     "tracking": ("serve", "tracking_", "serve MLflow's pages behind a password"),
     "update": ("cli.update", "", "bring a newer version of the template"),
@@ -33,24 +34,17 @@ VERBS = {
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 
 
-def usage() -> str:
-    """List the verbs."""
-    verbs = "\n".join(f"  {verb:<12}{about}" for verb, (_, _, about) in VERBS.items())
-    return (
-        f"Usage: samebits <verb> [arguments]\n\n{verbs}\n\n"
-        "`samebits <verb> --help` says more. A project is trained by its own command: python -m <package>.train."
-    )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; a user's mistake is one sentence and the exit status 2."""
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("--help", "-h", "help"):
-        print(usage())
+        print("Usage: samebits <verb> [arguments]\n")
+        print("\n".join(f"  {name:<12}{about}" for name, (_, _, about) in VERBS.items()))
+        print(
+            "\n`samebits <verb> --help` says more. A project is trained by its own command: python -m <package>.train."
+        )
         return
     if verb == "--version":
-        from .. import __version__
-
         print(f"samebits {__version__}")
         return
     from ..engine.command_line import one_sentence
@@ -68,7 +62,28 @@ def main(arguments: list[str] | None = None) -> None:
             else:
                 getattr(found, f"{prefix}main")(rest)
             return
-        parser: argparse.ArgumentParser = getattr(found, f"{prefix}parser")()
+        parser: argparse.ArgumentParser = getattr(found, f"{prefix}parser", argparse.ArgumentParser)()
         parser.prog = f"samebits {verb}"
         parser.description = parser.description or f"{about[0].upper()}{about[1:]}."
         getattr(found, f"{prefix}main")(parser.parse_intermixed_args(rest))
+
+
+def config_parser() -> argparse.ArgumentParser:
+    """Describe the command line of `samebits config determinism/portable`."""
+    text = "Print one of the library's configs, to be copied into the project's configs/, where it wins over this one."
+    described = argparse.ArgumentParser(description=text)
+    described.add_argument("name", nargs="?", help="as determinism/portable (default: list them)")
+    return described
+
+
+def config_main(arguments: argparse.Namespace) -> None:
+    """Print one of the library's configs, or the list of them."""
+    from ..engine.command_line import LIBRARY_CONFIGS
+
+    configs = {f"{path.parent.name}/{path.stem}": path for path in sorted(LIBRARY_CONFIGS.glob("*/*.yaml"))}
+    if arguments.name is None:
+        print("\n".join(configs))
+    elif arguments.name in configs:
+        print(configs[arguments.name].read_text(encoding="utf-8"), end="")
+    else:
+        raise UserError(f"the library has no config {arguments.name!r}: choose from {', '.join(configs)}.")

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.project import project
-from .update import one_sentence
 
 PACKAGE = "src/samebits"
 LOCK = "requirements/samebits.txt"
@@ -39,29 +38,22 @@ known-third-party = ["samebits"]
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Eject the library.
-
-    Raises:
-        UserError: it has been done, or there is nothing to unpack, or pyproject.toml is not as the template wrote it.
-    """
+    """Eject the library, whole or not at all."""
     root = project().root
     if (root / PACKAGE).exists():
         raise UserError(f"{root / PACKAGE} is there already: the library has been ejected, and is yours to edit.")
     wheels = sorted(root.glob("vendor/samebits-*.whl"))
     if len(wheels) != 1:
-        raise UserError(
-            f"{root}/vendor has {len(wheels)} wheels of samebits, and should have one: git checkout -- vendor"
-        )
+        raise UserError(f"{root}/vendor has {len(wheels)} wheels of samebits instead of one: git checkout -- vendor")
     (wheel,) = wheels
     # Built aside, and put into place once all of it is there: whatever fails before leaves the project as it was.
     with tempfile.TemporaryDirectory(prefix=".eject-", dir=root / "src") as name, zipfile.ZipFile(wheel) as archive:
         folder = Path(name)
-        archive.extractall(folder, [each for each in archive.namelist() if each.startswith("samebits/")])
-        (info,) = (each.removesuffix("RECORD") for each in archive.namelist() if each.endswith(".dist-info/RECORD"))
-        (folder / "samebits/RECORD").write_bytes(archive.read(f"{info}RECORD"))
-        metadata = message_from_bytes(archive.read(f"{info}METADATA"))
-        text = (root / "pyproject.toml").read_text(encoding="utf-8")
-        text = unhooked(text, metadata.get_all("Requires-Dist", []))
+        archive.extractall(folder)
+        (info,) = folder.glob("samebits-*.dist-info")
+        (info / "RECORD").rename(folder / "samebits/RECORD")
+        metadata = message_from_bytes((info / "METADATA").read_bytes())
+        text = unhook((root / "pyproject.toml").read_text(encoding="utf-8"), metadata.get_all("Requires-Dist", []))
         (folder / "pyproject.toml").write_text(text, encoding="utf-8")
         (folder / "samebits").rename(root / PACKAGE)
         (folder / "pyproject.toml").replace(root / "pyproject.toml")
@@ -76,33 +68,22 @@ def main(arguments: argparse.Namespace) -> None:
     )
 
 
-def unhooked(text: str, requirements: list[str]) -> str:
-    """Return pyproject.toml with the library as a package of the project's own, and its needs as the project's.
-
-    Raises:
-        UserError: pyproject.toml has lost a place that has to be changed.
-    """
+def unhook(text: str, requirements: list[str]) -> str:
+    """Return pyproject.toml with the library as a package of the project's own, and its needs as the project's."""
     head, tool, tools = text.partition("\n[tool.")
-    base = True  # the library's own needs are listed once, those of an extra where the extra was named
+    first = DEPENDENCY.search(head)  # the library's own needs are listed here, those of an extra where it was named
 
     def needed(line: re.Match[str]) -> str:
-        nonlocal base
-        extras = {extra.strip() for extra in (line["extras"] or "").split(",")} - {""}
-        before = line["before"] or ""
-        found = (",".join(f"{before or ' '}{each}" for each in map(quoted, needs(requirements, extras, base)))).lstrip(
-            " "
-        )
-        base = False
-        return found
+        found = needs(requirements, extras(line) | ({""} if first and line.start() == first.start() else set()))
+        return ",".join(f'{line["before"] or " "}"{requirement}"' for requirement in found).lstrip(" ")
 
-    head, depended = DEPENDENCY.subn(needed, head)
+    head = DEPENDENCY.sub(needed, head)
     head += '\n[project.scripts]\nsamebits = "samebits.cli:main"\n' if "[project.scripts]" not in head else ""
     tools, packages = re.subn(r'^(packages = \["src/[^]]*)\]', r'\1, "src/samebits"]', tools, count=1, flags=re.M)
     text = head + tool + tools
     for table, key, path in (("ruff", "extend-exclude", "src/samebits"), ("mypy", "exclude", "^src/samebits/")):
-        if re.search(rf"^{key} = \[", tools, re.M):
-            text = re.sub(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)
-        else:
+        text, extended = re.subn(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)
+        if not extended:
             text = re.sub(rf"^\[tool\.{table}\]\n", f'[tool.{table}]\n{key} = ["{path}"]\n', text, count=1, flags=re.M)
     text += MYPY
     text += ISORT if "[tool.ruff.lint.isort]" not in text else ""
@@ -110,45 +91,32 @@ def unhooked(text: str, requirements: list[str]) -> str:
         tomllib.loads(text)
     except ValueError as error:
         raise UserError(f"pyproject.toml could not be rewritten ({error}): bring back its form of before.") from error
-    if not depended or not packages:
-        place = 'packages = ["src/...' if depended else '"samebits...'
+    if not first or not packages:
+        place = 'packages = ["src/...' if first else '"samebits...'
         raise UserError(f"pyproject.toml has no line {place} any more: put it back as the template wrote it.")
     return text
 
 
-def needs(requirements: list[str], extras: set[str], base: bool) -> list[str]:
-    """List what the wheel requires, with these extras.
+def extras(dependency: re.Match[str]) -> set[str]:
+    """List the extras that are named where the library is depended on."""
+    return set(re.findall(r"[\w-]+", dependency["extras"] or ""))
 
-    Args:
-        requirements: the wheel's Requires-Dist.
-        extras: names of extras.
-        base: whether to list what it requires without any extra, too.
-    """
+
+def needs(requirements: list[str], chosen: set[str]) -> list[str]:
+    """List what the wheel requires with these extras; the extra "" stands for what it requires without any."""
     found: list[str] = []
-    for each in requirements:
-        extra = EXTRA.search(each)
-        if base if extra is None else extra[1] in extras:
-            requirement = re.sub(r"\s*;\s*$", "", EXTRA.sub("", each))
+    for line in requirements:
+        extra = EXTRA.search(line)
+        if (extra[1] if extra else "") in chosen:
+            requirement = re.sub(r"\s*;\s*$", "", EXTRA.sub("", line)).replace('"', "'")
             inner = DEPENDENCY.fullmatch(f'"{requirement}"')  # an extra that stands for others
-            more = (
-                needs(requirements, {one.strip() for one in inner["extras"].split(",")}, False)
-                if inner
-                else [requirement]
-            )
-            found += [one for one in more if one not in found]
-    return found
-
-
-def quoted(requirement: str) -> str:
-    """Write a requirement as a string of TOML."""
-    return '"' + requirement.replace('"', "'") + '"'
-
-
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    return argparse.ArgumentParser(description="Unpack the library's source into src/samebits/, and unhook the wheel.")
+            found += needs(requirements, extras(inner)) if inner else [requirement]
+    return list(dict.fromkeys(found))
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        main(parser().parse_args())
+    parser = argparse.ArgumentParser(description="Unpack the library into src/samebits/, to own every line of it.")
+    try:
+        main(parser.parse_args())
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")

@@ -13,149 +13,80 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.project import project
-from .update_report import report
 
 BRANCH = "template"
 MARK = "Rendering"  # trailer of a commit that holds what was rendered, and nothing of the user's: its tree
 STATE = ".cruft.json"
 COOKIECUTTER = "SAMEBITS_COOKIECUTTER"  # environment variable: a Python that has cookiecutter, instead of a new one
+WHEEL = re.compile(r"vendor/samebits-(?P<version>[^-/]+)-py3-none-any\.whl")
+CONTRACT = re.compile(r"^CONTRACT(?:\s*:\s*[\w\[\]]+)?\s*=\s*(\d+)", re.MULTILINE)
+# Files that name a run, besides the library: a change of them in a merge may give runs new names.
+NAMES_RUNS = re.compile(r"(configs|src)/|requirements/(main|torch-.*)\.txt$|dvc\.yaml$")
+MOST_COMMITS = 30  # that are listed
+State = dict[str, Any]  # what `.cruft.json` says
 
 
-def run(*words: str | Path, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
-    """Run a command; return what it printed.
+def run(*command: str | Path, cwd: Path | None = None, failure: str = "", **variables: str) -> str:
+    """Run a command with more environment variables; return what it printed.
 
-    Raises:
-        subprocess.CalledProcessError: it failed.
+    Where it fails, `failure` is the error's text, with the last line of what the command printed in place of REASON.
     """
-    environment = {**os.environ, **(variables or {})}
-    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, text=True, capture_output=True, check=True)
+    environment = {**os.environ, **variables}
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, text=True, capture_output=True)
+    if done.returncode and failure:
+        reason = f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"status {done.returncode}"]
+        raise UserError(failure.replace("REASON", reason[-1]))
+    done.check_returncode()
     return done.stdout.strip()
 
 
-def last_line(error: subprocess.CalledProcessError) -> str:
-    """Return the line in which a failed command says why."""
-    lines = f"{error.stdout}\n{error.stderr}".strip().splitlines()
-    return lines[-1] if lines else str(error)
+def git(root: Path, *arguments: str | Path, **variables: str) -> str:
+    """Run git in a folder; return what it printed."""
+    return run("git", *arguments, cwd=root, **variables)
 
 
-@dataclass
-class Repository:
-    """A Git repository.
-
-    Attributes:
-        root: its top folder.
-        options: for git, before the verb.
-    """
-
-    root: Path
-    options: tuple[str, ...] = ()
-
-    def git(self, *words: str | Path) -> str:
-        """Run git here; return what it printed."""
-        return run("git", *self.options, *words, cwd=self.root)
-
-    def ask(self, *words: str | Path) -> str:
-        """Run git here; return an empty text where it fails."""
-        try:
-            return self.git(*words)
-        except subprocess.CalledProcessError:
-            return ""
-
-    def sign_as(self, name: str, email: str) -> None:
-        """Commit under this name and address where Git knows of none."""
-        for key, value in {"user.name": name, "user.email": email}.items():
-            if not self.ask("config", key):
-                self.options += ("-c", f"{key}={value}")
-
-    def commit(self, tree: str, message: str, *parents: str) -> str:
-        """Write a commit, of which index, work tree and branches take no notice."""
-        return self.git("commit-tree", tree, *(word for parent in parents for word in ("-p", parent)), "-m", message)
-
-    def commit_rendering(self, tree: str, commit: str, *parents: str) -> str:
-        """Write the commit of a rendering of the template's `commit`."""
-        return self.commit(tree, f"The template at {commit[:7]}\n\n{MARK}: {tree}", *parents)
-
-    def is_rendering(self, commit: str) -> bool:
-        """Whether a commit holds what was rendered and nothing else: a rebase or a squash may put edits into it."""
-        found = self.git("show", "--no-patch", f"--format=%T %(trailers:key={MARK},valueonly)", commit).split()
-        return len(found) > 1 and found[0] == found[-1]
-
-    def newest_rendering(self) -> str | None:
-        """Return the newest of HEAD's ancestors that is a rendering."""
-        marked = self.git("log", "--topo-order", "--format=%H", f"--grep=^{MARK}: ", "HEAD").splitlines()
-        return next(filter(self.is_rendering, marked), None)
-
-
-@dataclass(frozen=True)
-class State:
-    """What `.cruft.json` says."""
-
-    content: dict[str, Any]
-    template: str
-    commit: str | None  # of the template; None where it was no repository
-    answers: dict[str, Any]
-
-    @classmethod
-    def read(cls, text: str) -> State:
-        """Read the file's text.
-
-        Raises:
-            UserError: it is not what cruft or the template wrote.
-        """
-        try:
-            content = json.loads(text)
-            answers = content["context"]["cookiecutter"].items()
-            # without what cookiecutter and the template add by themselves; but the licence keeps its year
-            kept = {key: value for key, value in answers if not key.startswith("_") or key == "__year"}
-            return cls(content, content["template"], content["commit"], kept)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"{STATE} does not say which template made this project: bring it back with"
-                f" git checkout <a commit that has it> -- {STATE}"
-            ) from None
+def ask(root: Path, *arguments: str) -> str:
+    """Run git in a folder; return an empty text where it fails."""
+    return subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True).stdout.strip()
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Update the project.
-
-    Raises:
-        UserError: it cannot be done; nothing has been changed then.
-        SystemExit: with status 1, the merge has conflicts.
-    """
-    repository = clean_repository(project().root)
-    if not (repository.root / STATE).is_file():
-        raise UserError(f"{repository.root} has no {STATE}, so nobody knows its template: cruft link <URL> writes one.")
-    known = State.read((repository.root / STATE).read_text(encoding="utf-8"))
-    repository.sign_as(known.answers.get("author_name", BRANCH), known.answers.get("author_email", BRANCH))
+    """Update the project; leave with the exit status 1 where the merge has conflicts."""
+    root = project().root
+    require_mergeable(root)
+    if not (root / STATE).is_file():
+        raise UserError(f"{root} has no {STATE}, so nobody knows its template: cruft link <URL> writes one.")
+    state = read_state((root / STATE).read_text(encoding="utf-8"))
+    for key in ("name", "email"):  # the author commits, where Git knows of nobody
+        if not ask(root, "config", f"user.{key}"):
+            for role in ("AUTHOR", "COMMITTER"):
+                os.environ.setdefault(f"GIT_{role}_{key.upper()}", answers(state).get(f"author_{key}", BRANCH))
     with tempfile.TemporaryDirectory(prefix="samebits-update-") as folder:
-        template = Template.clone(arguments.source or known.template, Path(folder))
-        newest = template.repository.git("rev-parse", "HEAD")
-        base = rendering_of(known, repository, template)
-        tree = template.render(newest, known, repository)
-        different = repository.git("diff-tree", "-r", "--name-only", base, tree).splitlines()
-        same_origin = (known.template, known.commit) == (template.address, newest)
+        template = Template(arguments.source or state["template"], Path(folder))
+        newest = git(template.clone, "rev-parse", "HEAD")
+        base = merge_base(root, state, template)
+        tree = template.render(newest, state, root)
+        different = git(root, "diff-tree", "-r", "--name-only", base, tree).splitlines()
+        same_origin = (state["template"], state["commit"]) == (template.address, newest)
         if not different or (same_origin and different == [STATE]):  # cruft writes more into that file
             print(f"Nothing new: the project already holds {template.address} at {newest[:7]}.")
             return
-        before = join(repository, base)
-        tip = repository.commit_rendering(tree, newest, base)
-        repository.git("update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
-        conflicts = merge(repository, newest)
-        changed = repository.git("diff", "--name-only", before).splitlines()
-        print(report(repository.root, before, tip, template.repository.root, known.commit, newest, changed))
+        head, library = git(root, "rev-parse", "HEAD"), library_in(root)
+        conflicts = merge(root, base, commit_rendering(root, tree, newest, base), newest)
+        changed = [name for name in git(root, "diff", "--name-only", head).splitlines() if name != STATE]
+        print("\n".join(report(root, library, template.clone, state["commit"], newest, changed)))
     if conflicts:
         print(
             f"\nGit could not merge {', '.join(conflicts)}: resolve the conflicts there, then git add them and"
@@ -165,132 +96,116 @@ def main(arguments: argparse.Namespace) -> None:
     print("\nMerged and committed: git show --first-parent shows it, and make train says whether a run is new.")
 
 
-def clean_repository(root: Path) -> Repository:
-    """Return the project's repository.
-
-    Raises:
-        UserError: there is none of its own, or something in it would get into the way of a merge.
-    """
-    repository = Repository(root)
+def require_mergeable(root: Path) -> None:
+    """Refuse a project without a repository of its own, or with something in it that would get into a merge's way."""
     if not shutil.which("git"):
         raise UserError("git was not found, and it does the merging: install git.")
-    if repository.ask("rev-parse", "--show-cdup") or not repository.ask("rev-parse", "--is-inside-work-tree"):
+    if ask(root, "rev-parse", "--show-cdup") or not ask(root, "rev-parse", "--is-inside-work-tree"):
         raise UserError(f"{root} is not the top folder of a Git repository, so nothing can be merged: git init there.")
-    if not repository.ask("rev-parse", "--verify", "HEAD"):
+    if not ask(root, "rev-parse", "--verify", "HEAD"):
         raise UserError(f"{root} has no commit yet, so nothing can be merged: git add . && git commit first.")
-    if repository.git("rev-parse", "--is-shallow-repository") == "true":
+    if git(root, "rev-parse", "--is-shallow-repository") == "true":
         raise UserError(f"{root} is a shallow clone, whose history ends too early: git fetch --unshallow first.")
-    if changed := repository.git("status", "--porcelain", "--untracked-files=no").splitlines():
+    if changed := git(root, "status", "--porcelain", "--untracked-files=no").splitlines():
         name = changed[0].split(maxsplit=1)[1]
         others = f" and {len(changed) - 1} more" if changed[1:] else ""
         raise UserError(f"{name}{others} changed and not committed: git commit or git stash first.")
-    if repository.ask("symbolic-ref", "--short", "HEAD") == BRANCH:
+    if ask(root, "symbolic-ref", "--short", "HEAD") == BRANCH:
         raise UserError(f"make update writes the branch {BRANCH}: go to your own one, for example by git switch main.")
-    branch = repository.ask("rev-parse", "--verify", "--quiet", f"refs/heads/{BRANCH}")
-    if branch and not repository.is_rendering(branch):
+    branch = ask(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{BRANCH}")
+    if branch and not renderings(root, "--no-walk", branch):
         raise UserError(f"make update would overwrite your branch {BRANCH}: git branch --move {BRANCH} <another name>")
-    return repository
 
 
-@dataclass(frozen=True)
+def read_state(text: str) -> State:
+    """Read the text of `.cruft.json`; refuse what neither cruft nor the template wrote."""
+    try:
+        state: State = json.loads(text)
+        if isinstance(state["template"], str) and {"commit"} <= state.keys() and answers(state) is not None:
+            return state
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UserError(
+        f"{STATE} does not say which template made this project: bring it back with"
+        f" git checkout <a commit that has it> -- {STATE}"
+    )
+
+
+def answers(state: State) -> dict[str, Any]:
+    """Return the answers, without what cookiecutter and the template add by themselves; the licence keeps its year."""
+    given = state["context"]["cookiecutter"].items()
+    return {key: value for key, value in given if not key.startswith("_") or key == "__year"}
+
+
 class Template:
-    """A clone of the template, and the Python that renders it.
+    """A clone of the template, and the Python that renders it; of a folder, its last commit."""
 
-    Attributes:
-        address: the path or URL that it was cloned from.
-        repository: the clone.
-        folder: for temporary files.
-        python: has cookiecutter.
-    """
+    def __init__(self, address: str, folder: Path) -> None:
+        path = Path(address).expanduser()
+        self.address = str(path.resolve()) if path.exists() else address
+        self.folder, self.clone = folder, folder / "clone"
+        failure = f"the template could not be cloned from {self.address} (REASON): say where it is with make update"
+        failure += " FROM=<path or URL>."
+        run("git", "clone", "--quiet", "--", self.address, self.clone, failure=failure)
+        self.python = cookiecutter_python(folder, self.clone / "requirements.txt")
 
-    address: str
-    repository: Repository
-    folder: Path
-    python: Path
+    def render(self, commit: str, state: State, root: Path, keep_state: bool = False) -> str:
+        """Render a commit of the template with the project's answers into the project's object store; return the tree.
 
-    @classmethod
-    def clone(cls, address: str, folder: Path) -> Template:
-        """Clone the template: of a folder with changes that are not committed, the last commit."""
-        if Path(address).expanduser().exists():
-            address = str(Path(address).expanduser().resolve())
-        try:
-            run("git", "clone", "--quiet", "--", address, folder / "clone")
-        except subprocess.CalledProcessError as error:
-            raise UserError(
-                f"the template could not be cloned from {address} ({last_line(error)}): say where it is with"
-                " make update FROM=<path or URL>."
-            ) from error
-        return cls(address, Repository(folder / "clone"), folder, cookiecutter_python(folder))
-
-    def has(self, commit: str | None) -> bool:
-        """Whether the template has had this commit."""
-        found = commit and self.repository.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
-        return bool(found)
-
-    def render(self, commit: str, known: State, into: Repository, keep_state: bool = False) -> str:
-        """Render a commit with the project's answers; questions that are new take their defaults.
-
-        Args:
-            commit: of the template.
-            known: the project's answers.
-            into: the project, whose object store takes the files.
-            keep_state: render `.cruft.json` as the project has it.
-
-        Returns:
-            The tree.
-
-        Raises:
-            UserError: an answer does not suit the template any more.
+        Questions that are new take their defaults; `keep_state` renders `.cruft.json` as the project has it.
         """
-        self.repository.git("checkout", "--quiet", "--force", "--detach", commit)
+        git(self.clone, "checkout", "--quiet", "--force", "--detach", commit)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         config = folder / "config.json"  # YAML takes JSON; without a config, cookiecutter writes into the user's home
         config.write_text(json.dumps({key: str(folder / key) for key in ("cookiecutters_dir", "replay_dir")}))
-        options = ("--no-input", "--config-file", config, "--output-dir", folder / "out")
-        answers = [f"{key}={value}" for key, value in known.answers.items()]
+        options = ("--no-input", "--config-file", str(config), "--output-dir", str(folder / "out"))
+        given = [f"{key}={value}" for key, value in answers(state).items()]
         # SAMEBITS_UPDATE: the template's hook makes no repository
         variables = {"PYTHONPATH": "", "SAMEBITS_UPDATE": self.address}
-        command = (self.python, "-m", "cookiecutter", self.repository.root)
-        try:  # in a folder of its own, since -m imports modules from the working directory first
-            run(*command, *options, *answers, cwd=folder, variables=variables)
-        except subprocess.CalledProcessError as error:
-            raise UserError(
-                f"the template does not render with this project's answers ({last_line(error)}): mend them in {STATE},"
-                " git commit, and make update again."
-            ) from error
+        failure = (
+            f"the template does not render with this project's answers (REASON): mend them in {STATE}, git commit,"
+        )
+        failure += " and make update again."
+        # in a folder of its own, since -m imports modules from the working directory first
+        run(self.python, "-m", "cookiecutter", self.clone, *options, *given, cwd=folder, failure=failure, **variables)
         (rendered,) = (folder / "out").iterdir()
-        state = known.content
         if not keep_state:  # what the user has added stays, as cruft's `skip`
             context = json.loads((rendered / STATE).read_text(encoding="utf-8"))["context"]
             state = {**state, "template": self.address, "commit": commit, "checkout": None, "context": context}
         text = json.dumps(state, ensure_ascii=False, indent=2, separators=(",", ": "))  # as cruft writes it
         (rendered / STATE).write_text(text + "\n", encoding="utf-8")
-        if is_ejected(into.root):  # the library is the user's own source, and its wheel shall not come back
+        if is_ejected(root):  # the library is the user's own source, and its wheel shall not come back
             shutil.rmtree(rendered / "vendor", ignore_errors=True)
             (rendered / "requirements/samebits.txt").unlink(missing_ok=True)
-        return write_tree(rendered, folder / "scratch.git", into)
+        # A repository of its own holds the index, so that what the user ignores in .git/info/exclude does not matter.
+        own = (
+            f"--git-dir={folder / 'scratch.git'}",
+            f"--work-tree={rendered}",
+            "-c",
+            f"core.excludesFile={os.devnull}",
+        )
+        objects = str(root / git(root, "rev-parse", "--git-path", "objects"))
+        git(folder, "init", "--quiet", "--bare", "--template=", "scratch.git")
+        git(rendered, *own, "add", "--all", GIT_OBJECT_DIRECTORY=objects)
+        return git(rendered, *own, "write-tree", GIT_OBJECT_DIRECTORY=objects)
 
 
-def cookiecutter_python(folder: Path) -> Path:
-    """Return a Python with the cookiecutter that the template has locked: of an environment made for this call alone.
-
-    Where the lock cannot be installed, a cookiecutter will do that the running Python has.
-    """
+def cookiecutter_python(folder: Path, lock: Path) -> Path:
+    """Return a Python with the cookiecutter that the template has locked; failing that, with any at hand."""
     if chosen := os.environ.get(COOKIECUTTER):
         return Path(chosen)
     print("Installing the template's tools into an environment of their own, for this call.", flush=True)
     python = folder / "tools" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r")
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", lock)
+    failure = "the template's requirements.txt could not be installed (REASON): set"
+    failure += f" {COOKIECUTTER}=<a Python that has cookiecutter> for make update."
     try:
-        run(sys.executable, "-m", "venv", folder / "tools", variables={"PYTHONPATH": ""})
-        run(*install, folder / "clone/requirements.txt", variables={"PYTHONPATH": ""})
-    except subprocess.CalledProcessError as error:
-        if find_spec("cookiecutter"):
-            return Path(sys.executable)
-        raise UserError(
-            f"the template's requirements.txt could not be installed ({last_line(error)}): set"
-            f" {COOKIECUTTER}=<a Python that has cookiecutter> for make update."
-        ) from error
+        run(sys.executable, "-m", "venv", folder / "tools", failure=failure, PYTHONPATH="")
+        run(python, *install, failure=failure, PYTHONPATH="")
+    except UserError:
+        if not find_spec("cookiecutter"):
+            raise
+        return Path(sys.executable)
     return python
 
 
@@ -299,92 +214,131 @@ def is_ejected(root: Path) -> bool:
     return (root / "src/samebits").is_dir() and not any(root.glob("vendor/samebits-*.whl"))
 
 
-def write_tree(rendered: Path, scratch: Path, into: Repository) -> str:
-    """Write rendered files into a repository's object store; return their tree.
+def commit_rendering(root: Path, tree: str, commit: str, *parents: str) -> str:
+    """Write the commit of a rendering of the template's `commit`, which is on no branch."""
+    options = [option for parent in parents for option in ("-p", parent)]
+    return git(root, "commit-tree", tree, *options, "-m", f"The template at {commit[:7]}\n\n{MARK}: {tree}")
 
-    A repository of its own holds the index, so that what the user ignores in `.git/info/exclude` does not matter.
+
+def renderings(root: Path, *arguments: str) -> list[str]:
+    """List the commits, of those that these arguments of `git log` choose, that hold a rendering and nothing else.
+
+    A commit that only says so may be one into which a rebase or a squash has put edits of the user's.
     """
-    run("git", "init", "--quiet", "--bare", "--template=", scratch)
-    objects = into.root / into.git("rev-parse", "--git-path", "objects")
-    variables = {"GIT_OBJECT_DIRECTORY": str(objects)}
-    git = ("git", "-c", f"core.excludesFile={os.devnull}", f"--git-dir={scratch}", f"--work-tree={rendered}")
-    run(*git, "add", "--all", cwd=rendered, variables=variables)
-    return run(*git, "write-tree", cwd=rendered, variables=variables)
+    form = f"--format=%H %T %(trailers:key={MARK},valueonly,separator=%x20)"
+    marked = git(root, "log", "--topo-order", form, f"--grep=^{MARK}: ", *arguments).splitlines()
+    return [commit for commit, tree, *marks in map(str.split, marked) if marks and marks[-1] == tree]
 
 
-def rendering_of(known: State, repository: Repository, template: Template) -> str:
+def merge_base(root: Path, state: State, template: Template) -> str:
     """Return the commit from which the user's work started: a rendering of the recorded commit, and nothing else.
 
     Where the history has none (cruft has updated the project, or its commits were squashed), it is rendered again.
     Merged from anything else, Git would take the user's edits for what the template has dropped.
-
-    Raises:
-        UserError: neither the history nor the template has it.
     """
-    found = repository.newest_rendering()
-    if found and State.read(repository.git("show", f"{found}:{STATE}")).commit == known.commit:
-        return found
-    if known.commit and template.has(known.commit):
-        tree = template.render(known.commit, known, repository, keep_state=True)
-        return repository.commit_rendering(tree, known.commit, *([found] if found else []))
+    recorded, found = state["commit"], renderings(root, "HEAD")[:1]
+    if found and read_state(git(root, "show", f"{found[0]}:{STATE}"))["commit"] == recorded:
+        return found[0]
+    if has_commit(template.clone, recorded):
+        return commit_rendering(root, template.render(recorded, state, root, keep_state=True), recorded, *found)
     if found:
-        return found
+        return found[0]
     raise UserError(
-        f"neither this history nor {template.address} has what the project was made from (commit {known.commit}):"
+        f"neither this history nor {template.address} has what the project was made from (commit {recorded}):"
         " name a template that has it with make update FROM=<path or URL>."
     )
 
 
-def join(repository: Repository, base: str) -> str:
-    """Make a rendering an ancestor of HEAD, if it is none, so that Git merges from there; return HEAD.
-
-    No file changes by it.
-    """
-    head = repository.git("rev-parse", "HEAD")
-    if repository.ask("merge-base", head, base) == base:
-        return head
-    joined = repository.commit(f"{head}^{{tree}}", "Note what the template had rendered here", head, base)
-    repository.git("update-ref", "-m", "make update", "HEAD", joined, head)
-    return joined
+def has_commit(root: Path, commit: str | None) -> bool:
+    """Whether a repository has a commit."""
+    return bool(commit and ask(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
 
 
-def merge(repository: Repository, commit: str) -> list[str]:
-    """Merge the branch into HEAD; return the files with conflicts.
-
-    Raises:
-        UserError: Git did not even begin, for example since an untracked file is in the way.
-    """
-    words = ("merge", "--no-ff", "--no-edit", "-m", f"Merge the template at {commit[:7]}", BRANCH)
+def merge(root: Path, base: str, tip: str, commit: str) -> list[str]:
+    """Let the branch be at `tip`, and merge it into HEAD from `base`; return the files with conflicts."""
+    command = ("merge", "--no-ff", "--no-edit", "-m")
+    # Where the base is no ancestor of HEAD, it becomes one, so that Git merges from there; no file changes by it.
+    join = ("--no-verify", "--strategy=ours", "--allow-unrelated-histories", base)
     try:
-        repository.git(*words)
+        git(root, *command, "Note what the template had rendered here", *join)
+        git(root, "update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
+        git(root, *command, f"Merge the template at {commit[:7]}", BRANCH)
     except subprocess.CalledProcessError as error:
-        conflicts = repository.git("diff", "--name-only", "--diff-filter=U").splitlines()
-        if not conflicts:
-            said = " ".join(f"{error.stderr or error.stdout}".split())
-            raise UserError(f"git merge {BRANCH} was refused; mend that, and make update again: {said}") from error
+        conflicts = git(root, "diff", "--name-only", "--diff-filter=U").splitlines()
+        if not conflicts:  # it did not even begin, for example since an untracked file is in the way
+            reason = " ".join(f"{error.stderr or error.stdout}".split())
+            raise UserError(f"git merge {BRANCH} was refused; mend that, and make update again: {reason}") from error
         return conflicts
     return []
+
+
+def library_in(root: Path) -> tuple[str | None, int | None]:
+    """Read version and contract of the library from the wheel that the project has; None where they are unknown."""
+    for name in git(root, "ls-files", "vendor/").splitlines():
+        if (found := WHEEL.fullmatch(name)) and (root / name).is_file():
+            with zipfile.ZipFile(root / name) as wheel:
+                modules = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".py"))
+                contract = next(filter(None, map(CONTRACT.search, modules)), None)
+            return found["version"], int(contract[1]) if contract else None
+    return None, None
+
+
+def report(
+    root: Path, library: tuple[str | None, int | None], template: Path, old: str | None, new: str, changed: list[str]
+) -> list[str]:
+    """List what has come from a template since its commit `old`; `library` is that of before the merge."""
+    lines = [f"template  {old[:7] if old else 'unknown'} → {new[:7]}"]
+    if has_commit(template, old):
+        commits = git(template, "log", "--format=%h %s", f"{old}..{new}").splitlines()
+        lines[0] += "" if commits or old == new else " (an older one than the project had)"
+        lines += [f"  {commit}" for commit in commits[:MOST_COMMITS]]
+        lines += [f"  and {len(commits) - MOST_COMMITS} more"] if len(commits) > MOST_COMMITS else []
+    else:
+        lines[0] += " (what lies between is unknown: this template has no such commit)"
+    renaming = [*filter(NAMES_RUNS.match, changed)]
+    (version, contract), (now, new_contract) = library, library_in(root)
+    if is_ejected(root):
+        lines.append("samebits  is ejected: src/samebits stays as it is")
+    else:
+        lines.append(f"samebits  {version or 'none'} → {now or 'none'}")
+        if contract is None or new_contract is None:
+            effect = "unknown: make reproduce will say whether bits change"
+        elif contract == new_contract:
+            effect = f"{contract} → {new_contract}: no training's bits change, no run is renamed"
+            effect += " by the library" if renaming else ""
+        else:
+            effect = f"{contract} → {new_contract}: some trainings' bits change, so runs get new names; the old ones"
+            effect += " stay, and make reproduce CODE=recorded trains them as they were"
+        lines.append(f"contract  {effect}")
+    lines += [f"runs      may get new names by changes in {', '.join(renaming)}"] if renaming else []
+    lines += changelog(template / "library/CHANGELOG.md", version, now) if version and now else []
+    return [*lines, f"files     {', '.join(changed)}" if changed else "files     none of the project's own changes"]
+
+
+def changelog(path: Path, old: str, new: str) -> list[str]:
+    """Return the lines of the library's changelog from one version to another."""
+
+    def numbers(version: str) -> list[int]:
+        return [*map(int, re.findall(r"\d+", version))]
+
+    lines = []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        version = re.match(r"## \D*(\d+(?:\.\d+)+)", section)
+        if version and numbers(old) < numbers(version[1]) <= numbers(new):
+            lines += [f"  {line}".rstrip() for line in section.strip().splitlines()]
+    return lines
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     described = argparse.ArgumentParser(description="Bring a newer version of the template, by a merge.")
-    described.add_argument(
-        "source", nargs="?", metavar="FROM", help=f"path or URL of the template (default: as recorded in {STATE})"
-    )
+    described.add_argument("source", nargs="?", metavar="FROM", help="path or URL of it (default: the recorded one)")
     return described
 
 
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Print a user's mistake as one sentence, with the exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    with one_sentence():
+    try:
         main(parser().parse_args())
+    except UserError as error:
+        parser().exit(2, f"error: {error}\n")

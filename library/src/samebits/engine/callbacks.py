@@ -22,8 +22,7 @@ from . import environment
 from .distributed import is_first
 from .errors import PROGRESS_FORM, PROGRESS_SECONDS, UserError
 from .files import AppendLog, write_atomically
-from .record import PROBE, read_record
-from .resource_usage import counters, peak_memory, read_usage
+from .record import PROBE, counters, peak_memory, read_record, read_usage
 from .sharded_strategy import ShardedStrategy
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from . import __version__
-from .hashing import file_sha256
+from .files import file_sha256
 from .inputs import LIBRARY
 from .project import project
 

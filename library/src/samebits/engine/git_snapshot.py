@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .hashing import bytes_sha256, redact
+from .files import bytes_sha256, redact
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code

@@ -17,8 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from .code_closure import code_closure, targets
 from .distributed import number_of_shards
 from .errors import UserError
-from .files import write_atomically
-from .hashing import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, redact
+from .files import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, redact, write_atomically
 from .project import Project, project
 
 LIBRARY = Path(__file__).resolve().parents[1]

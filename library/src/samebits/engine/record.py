@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shlex
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +32,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import only_process, write_atomically
+from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
-from .hashing import file_sha256, json_sha256, present_sha256, redact
 from .inputs import RUN_PATH, inputs_id, portable_config
 from .trace_reader import TRACE
 
@@ -38,6 +41,8 @@ FORMAT = 1  # raised when a record is written so that older code would misread i
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
 HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
 WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # words of one command, not of a run
+COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
+COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
 SCHEMA = Path(__file__).with_name("record.schema.json")
 
@@ -270,3 +275,38 @@ def find_run(
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:
     """Write metrics as JSON; floats are written so that they are read back exactly."""
     write_atomically(path, f"{json.dumps(metrics, indent=2)}\n".encode())
+
+
+def read_usage(path: Path) -> dict[str, Any]:
+    """Read the file; empty where nothing is written."""
+    try:
+        usage = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in usage.items() if value is not None} if isinstance(usage, dict) else {}
+
+
+def counters() -> dict[str, float]:
+    """Read the clocks of this process and its children, in seconds, and the processor's energy, in joules."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in usage)
+    return {"wall_seconds": time.monotonic(), "cpu_seconds": cpu, "joules": energy()}
+
+
+def energy() -> float:
+    """Read the processor's counter of energy, in joules; 0.0 where there is none, or none that may be read."""
+    try:
+        found = COUNTERS.glob("intel-rapl:[0-9]*/energy_uj")
+        return sum(int(each.read_text()) for each in found if each.parent.name.count(":") == 1) / 1e6
+    except OSError:
+        return 0.0
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def now() -> str:
+    """Return the time: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

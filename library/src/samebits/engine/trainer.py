@@ -34,8 +34,7 @@ from .exact_loaders import ExactLoaders
 from .files import DISK_FULL
 from .inputs import portable_config
 from .randomness import Reseed
-from .record import HISTORY
-from .resource_usage import COMPUTE
+from .record import COMPUTE, HISTORY
 from .sharded_strategy import ProcessGroup, ShardedStrategy, has_lost_a_peer
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them

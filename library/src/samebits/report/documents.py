@@ -17,8 +17,7 @@ from urllib.parse import urlparse
 import yaml
 
 from ..engine.errors import UserError
-from ..engine.files import write_atomically
-from ..engine.hashing import json_sha256
+from ..engine.files import json_sha256, write_atomically
 from ..engine.project import project as this_project
 from .figures import Figure
 from .runs import Experiment, FinishedRun

@@ -14,8 +14,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ..engine.errors import UserError
-from ..engine.files import write_atomically
-from ..engine.hashing import file_sha256
+from ..engine.files import file_sha256, write_atomically
 from .runs import Experiment, FinishedRun
 from .tables import HOUR, NOT_COUNTED, TIMES, Cost, Estimate, compare, estimate, hours
 

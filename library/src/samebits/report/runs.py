@@ -16,11 +16,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ..engine import record as records
-from ..engine import resource_usage
 from ..engine.errors import UserError
-from ..engine.hashing import json_sha256
+from ..engine.files import json_sha256
 from ..engine.inputs import settings_that_count
-from ..engine.record import HISTORY, PREDICTIONS, RECORD, Record
+from ..engine.record import COMPUTE, HISTORY, PREDICTIONS, RECORD, Record, read_usage
 from ..engine.run_loader import main_run
 from ..verify.comparison import verdicts_on
 from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
@@ -150,7 +149,7 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
             continue
         record = records.read_record(folder)
         if record["observed"]["status"] != "finished":
-            unfinished[folder.name] = resource_usage.read_usage(folder / resource_usage.COMPUTE)
+            unfinished[folder.name] = read_usage(folder / COMPUTE)
             continue
         wrong += [f"{folder.name}: {sentence}" for sentence in contradictions(folder, record)]
         finished.setdefault(record["run"], FinishedRun(folder, record))

@@ -11,23 +11,23 @@ import copy
 import csv
 import io
 import os
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.progress import Progress, TaskID
 
 from ..engine.config import get
 from ..engine.errors import UserError
+from ..engine.files import json_sha256
 from ..engine.project import project
 from ..engine.record import HISTORY
-from ..sweep.jobs import GRACE, RESUME_HINT, Job, JobStatus
-from ..sweep.sweep import LINE_SECONDS, ProgressDisplay, describe, jobs_at_once
-from .summary import Results, best_so_far, conclusion, introduction, outcome, read_results, write_table
+from ..sweep.jobs import RESUME_HINT, Job, JobStatus, LocalProcess
+from ..sweep.plan import TrainingCommand, file_name
+from ..sweep.sweep import LINE_SECONDS, JobPool, ProgressDisplay, describe, jobs_at_once
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and --help does not need it
     from .study import Claim, Study
@@ -54,8 +54,8 @@ def search(overrides: list[str], workers: int = 1) -> int:
             " such target, `pip install 'samebits[search]'`."
         )
     from ..report.documents import read_project
+    from .results import conclusion, introduction, write_search_page, write_table
     from .search_config import read_search
-    from .search_page import write_search_page
     from .study import Study
 
     settings = read_search(overrides)
@@ -63,22 +63,19 @@ def search(overrides: list[str], workers: int = 1) -> int:
     study = Study(settings)
     root = Path(settings.base.paths.root)
 
-    def results() -> Results:
-        return read_results(settings, study.trials())
-
     def announce() -> None:
         with study.exclusive():
-            write_table(root / "reports", results())
+            write_table(root / "reports", study.results())
 
     pool = Workers(study, workers, root / LOGS, announce)
-    print(introduction(results(), workers), flush=True)
+    print(introduction(study.results(), workers), flush=True)
     SearchDisplay(pool).follow(pool.run, lambda: RESUME_HINT)
     with study.exclusive():  # one page at a time, and the last one has all
-        last = results()
-        page = write_search_page(root, last, metadata)
-    print(conclusion(last))
+        results = study.results()
+        page = write_search_page(root, results, metadata)
+    print(conclusion(results))
     print(f"{os.path.relpath(page)}: open it in a browser; beside it {page.stem}.csv, and figures in {page.stem}/")
-    return 1 if last.count("failed") else 0
+    return 1 if results.count("failed") else 0
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -89,15 +86,15 @@ def main(arguments: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    described = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description="Search for good settings; every trial is a run, what is trained is not trained again.",
         epilog="Exit status: 0 all trials are finished, 1 a training failed, 2 a setting is wrong, 130 interrupted.",
     )
-    described.add_argument(
+    options.add_argument(
         "settings", nargs="*", help="search=<name> search.trials=50: the search's; model=mlp: every training's"
     )
-    described.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
-    return described
+    options.add_argument("--jobs", metavar="N", help="workers (default: 1, with which the search is reproducible)")
+    return options
 
 
 # --- one training
@@ -158,41 +155,27 @@ class PruningWatch:
 # --- workers
 
 
-class Workers:
+class Workers(JobPool):
     """The workers of this process: each takes one trial after the other, and trains it in a process of its own.
 
     `announce` is called before a trial is trained, so that nobody takes its run for a result.
     """
 
     def __init__(self, study: Study, count: int, logs: Path, announce: Callable[[], None] = lambda: None) -> None:
-        self.study, self.count, self.logs, self.announce = study, count, logs, announce
-        self.jobs: dict[int, Job] = {}  # by the trial's number, those that have ended, too
-        self.stopped = False
-        self.error: BaseException | None = None
+        super().__init__([], count)
+        self.study, self.logs, self.announce = study, logs, announce
+        self.trials: dict[int, Job] = {}  # by their numbers, those that have ended, too
 
     def run(self, update: Callable[[], None]) -> None:
         """Work until nothing is left, or raise the error of a worker; `update` is called some times a second."""
-        threads = [threading.Thread(target=self._guard, args=(self._work,), daemon=True) for _ in range(self.count)]
-        for thread in threads:
-            thread.start()
         try:
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(0.1)
-                update()
-        except BaseException:
-            self.stopped = True  # the workers ask their trainings to save their state
-            until = time.monotonic() + GRACE
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
-            raise
-        if self.error:
-            raise self.study.explained(self.error)
+            super().run(update)
+        except Exception as error:
+            raise self.study.explained(error) from None
 
-    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except BaseException as error:
-            self.error, self.stopped = self.error or error, True
+    def work(self) -> list[Callable[[], None]]:
+        """List the workers."""
+        return [self._work] * self.at_once
 
     def _work(self) -> None:
         while not self.stopped and (claim := self.study.claim()):
@@ -205,16 +188,23 @@ class Workers:
     def _train(self, claim: Claim) -> None:
         """Train, and write down how it ended; a trial that was interrupted stays open."""
         number, watch = claim.trial.number, PruningWatch(self.study, claim)
-        job = self.jobs[number] = Job(f"trial {number}", claim.overrides, self.logs)
-        arguments = (job.run, lambda: self.stopped or watch.pruned)
-        thread = threading.Thread(target=self._guard, args=arguments, daemon=True)
-        thread.start()
+        label = f"trial {number}"
+        name = file_name(label, json_sha256(claim.overrides)[:8])
+        command = TrainingCommand(name, claim.overrides, self.logs / f"{name}.log")
+        job = self.trials[number] = Job(label, command, LocalProcess())
+        self.jobs.append(job)
         asked = float("-inf")
-        while thread.is_alive():
-            thread.join(LOOK_SECONDS)
-            if (watch.look() or self.stopped) and time.monotonic() - asked >= ASK_AGAIN:
-                asked = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            training = pool.submit(job.run, lambda: self.stopped or watch.pruned)
+            try:
+                while not wait([training], LOOK_SECONDS).done:
+                    if watch.look() and not self.stopped and time.monotonic() - asked >= ASK_AGAIN:
+                        asked = time.monotonic()
+                        job.stop()
+            except BaseException:
                 job.stop()
+                raise
+        training.result()  # raises an error of ours
         if watch.look():  # at what came last
             self.study.prune(claim.trial, watch.values[-1])
         elif job.status is JobStatus.FAILED:
@@ -234,56 +224,45 @@ class SearchDisplay(ProgressDisplay):
         self.workers, self.study = workers, workers.study
         self.printed: dict[int, float] = {}  # when, by the trial's number
         self.over = {trial.number for trial in self.study.trials() if trial.state.is_finished()}  # at an earlier start
-        self.tasks: dict[int, TaskID] = {}
-        self.all: TaskID | None = None
-
-    def begin(self, bars: Progress) -> None:
-        """Draw a bar for all trials together."""
-        self.all = bars.add_task("search", total=self.study.search.options.trials, message="")
+        if self.bars:
+            self.all = self.bars.add_task("search", total=self.study.search.options.trials, message="")
 
     def update(self) -> None:
         """Show where the trials are."""
         ended = set()
-        for number, job in list(self.workers.jobs.items()):
+        for number, job in list(self.workers.trials.items()):
+            if number in self.over:
+                continue
+            if job.status is not JobStatus.RUNNING:
+                ended.add(number)
             if self.bars:
-                self._draw(number, job, self.bars)
+                self.draw(self.bars, job)
             elif job.status is JobStatus.RUNNING:
                 self._print_progress(number, job)
-            if job.status is not JobStatus.RUNNING and number not in self.over:
-                ended.add(number)
         if ended:
             self._conclude(ended)
 
-    def _draw(self, number: int, job: Job, bars: Progress) -> None:
-        if number not in self.over and number not in self.tasks:
-            self.tasks[number] = bars.add_task(f"trial {number}", total=1.0, message="")
-        if number in self.tasks:
-            bars.update(self.tasks[number], completed=job.done, message=describe(job))
-
     def _print_progress(self, number: int, job: Job) -> None:
         if number not in self.printed:
-            self._print(f"trial {number}: {' '.join(job.overrides[len(self.study.search.overrides) :])}")
+            print(f"{job.label}: {' '.join(job.overrides[len(self.study.search.overrides) :])}", flush=True)
         elif time.monotonic() - self.printed[number] >= LINE_SECONDS:
-            self._print(f"trial {number}: {describe(job)}")
+            print(f"{job.label}: {describe(job)}", flush=True)
         else:
             return
         self.printed[number] = time.monotonic()
 
     def _conclude(self, numbers: set[int]) -> None:
         """Show how trials ended, once it is written down."""
-        results = read_results(self.study.search, self.study.trials())
+        results = self.study.results()
         for trial in results.trials:
-            if trial.number in numbers and trial.status != "open":
-                self.over.add(trial.number)
-                self._print(outcome(trial, results))
-                if self.bars and trial.number in self.tasks:
-                    self.bars.remove_task(self.tasks.pop(trial.number))
-        if self.bars and self.all is not None:
-            done = len(results.finished) + results.count("pruned")
-            self.bars.update(self.all, completed=done, message=best_so_far(results))
-
-    def _print(self, line: str) -> None:
+            if trial.number not in numbers or trial.status == "open":
+                continue
+            self.over.add(trial.number)
+            if self.bars:
+                self.bars.console.print(results.outcome(trial), markup=False, highlight=False)
+                self.bars.remove_task(self.tasks.pop(f"trial {trial.number}"))
+            else:
+                print(results.outcome(trial), flush=True)
         if self.bars:
-            self.bars.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, flush=True)
+            done = len(results.finished) + results.count("pruned")
+            self.bars.update(self.all, completed=done, message=results.best_so_far)

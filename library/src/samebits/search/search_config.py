@@ -10,10 +10,11 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,7 @@ from optuna.samplers import BaseSampler
 from ..engine.command_line import counts, explain, suggestion
 from ..engine.config import check, instantiate, quote
 from ..engine.errors import UserError
-from ..engine.hashing import json_sha256
+from ..engine.files import json_sha256
 from ..engine.record import METRICS, RunDirectory
 from ..sweep.plan import compose_run
 
@@ -39,31 +40,28 @@ OF_SPACE = re.compile(r"(?P<sign>[+~]*)search\.space\.(?P<key>[^=]+)(?:=(?P<valu
 NOT_FOR_TRIALS = ("force", "publish", "search")  # settings that make no sense for every training of a search
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """The overrides of one command.
+class Overrides(NamedTuple):
+    """The overrides of one command."""
 
-    Attributes:
-        options: for Hydra's group `search`.
-        replacements: of the whole space, sampler or pruner; Hydra would mix them with that in configs/search/.
-        space: that change `search.space`, where names hold dots, at which Hydra would look for groups.
-        training: for every training.
-    """
-
-    options: list[str]
-    replacements: list[str]
-    space: list[str]
-    training: list[str]
+    options: list[str]  # for Hydra's group `search`
+    replacements: list[str]  # of the whole space, sampler or pruner; Hydra would mix them with that in configs/search/
+    space: list[str]  # that change `search.space`, where names hold dots, at which Hydra would look for groups
+    training: list[str]  # for every training
 
 
 def split_overrides(overrides: Sequence[str]) -> Overrides:
     """Sort overrides by what they are for; where none chooses a search, it is `default`."""
-    replacements = [each for each in overrides if REPLACEMENT.fullmatch(each)]
-    space = [each for each in overrides if OF_SPACE.fullmatch(each)]
-    options = [each for each in overrides if OF_SEARCH.match(each) and each not in replacements + space]
-    if not any(each.startswith("search=") for each in options):
-        options.insert(0, "search=default")
-    return Overrides(options, replacements, space, [each for each in overrides if not OF_SEARCH.match(each)])
+    found = Overrides([], [], [], [])
+    for override in overrides:
+        if REPLACEMENT.fullmatch(override):
+            found.replacements.append(override)
+        elif OF_SPACE.fullmatch(override):
+            found.space.append(override)
+        else:
+            (found.options if OF_SEARCH.match(override) else found.training).append(override)
+    if not any(override.startswith("search=") for override in found.options):
+        found.options.insert(0, "search=default")
+    return found
 
 
 def change_space(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -89,19 +87,11 @@ def change_space(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
 def parse_value(override: str, text: str) -> Any:
     """Read a value by Hydra's grammar; a UserError names the override."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import QuotedString
     from hydra.errors import HydraException
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, QuotedString):
-            return value.text
-        if isinstance(value, list):
-            return [plain(each) for each in value]
-        return {str(key): plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
     try:
         (parsed,) = OverridesParser.create().parse_overrides([f"x={text}"])
-        return plain(parsed.value())
+        return parsed.value()
     except HydraException as error:
         raise UserError(f"{override}: {explain(error)}") from error
 
@@ -115,19 +105,10 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][\w./-]*", re.I | re.
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that varies.
+    """One setting that varies."""
 
-    Attributes:
-        distribution: Optuna's.
-        written: whether its values are in Hydra's grammar already, as for choices that are lists.
-    """
-
-    distribution: BaseDistribution
-    written: bool = False
-
-    def override(self, key: str, value: Any) -> str:
-        """Write a value as an override of a training."""
-        return f"{key}={value if self.written else to_hydra(value)}"
+    distribution: BaseDistribution  # Optuna's
+    written: bool = False  # whether its values are in Hydra's grammar already, as for choices that are lists
 
     def round(self, value: Any) -> Any:
         """Round a chosen value to what people can read and cite: four digits, or the decimals of its step."""
@@ -160,7 +141,7 @@ def to_hydra(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{to_hydra(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{to_hydra(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(to_hydra, value)) + "]"
     if isinstance(value, int | float):
@@ -170,13 +151,8 @@ def to_hydra(value: Any) -> str:
 
 def overrides_of(space: Space, values: Mapping[str, Any]) -> list[str]:
     """Write values, those that there are, as overrides of a training."""
-    return [dimension.override(key, values[key]) for key, dimension in space.items() if key in values]
-
-
-def _variants(space: Space) -> list[dict[str, Any]]:
-    """List values that try each sample of each setting, the others at their first."""
-    first = {key: dimension.samples[0] for key, dimension in space.items()}
-    return [first, *({**first, key: value} for key, each in space.items() for value in each.samples[1:])]
+    chosen = {key: dimension for key, dimension in space.items() if key in values}
+    return [f"{key}={values[key] if each.written else to_hydra(values[key])}" for key, each in chosen.items()]
 
 
 def _dimension(key: str, raw: Any) -> Dimension:
@@ -229,19 +205,12 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Search:
-    """The settings of a search.
+    """The settings of a search."""
 
-    Attributes:
-        overrides: of every training, beside those of its trial.
-        cfg: the settings of the search, `search.sampler` and all.
-        space: what varies.
-        base: the settings of a training, each varied one at its first value.
-    """
-
-    overrides: list[str]
-    cfg: DictConfig
-    space: Space
-    base: DictConfig
+    overrides: list[str]  # of every training, beside those of its trial
+    cfg: DictConfig  # `search.sampler` and all
+    space: Space  # what varies
+    base: DictConfig  # the settings of a training, each varied one at its first value
 
     @property
     def options(self) -> DictConfig:
@@ -264,30 +233,23 @@ class Search:
 
     def sampler(self, number: int) -> BaseSampler:
         """Make the sampler of one trial, whose random numbers follow from the search's seed and the trial's number."""
-        seed = int(json_sha256([self.options.seed, number])[:8], 16)
-        wanted = "seed" not in self.options.sampler and _takes(self.options.sampler, "seed")
-        return self._make("sampler", BaseSampler, **({"seed": seed} if wanted else {}))
+        options, arguments = self.options.sampler, {}
+        with suppress(ImportError, ValueError, TypeError):  # where nothing is known of it, making it says what is wrong
+            if "seed" not in options and "seed" in inspect.signature(get_method(options["_target_"])).parameters:
+                arguments["seed"] = int(json_sha256([self.options.seed, number])[:8], 16)
+        return self._make("sampler", BaseSampler, **arguments)
 
     def pruner(self) -> BasePruner:
         """Make the pruner."""
         return NopPruner() if self.options.pruner is None else self._make("pruner", BasePruner)
 
     def _make(self, key: str, kind: type, **arguments: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             made = instantiate(self.cfg, f"search.{key}", **arguments)
         if not isinstance(made, kind):
             target = self.options[key]["_target_"]
             raise UserError(f"search.{key} is {target}, which makes no {key} of Optuna: see optuna.{key}s.")
         return made
-
-
-def _takes(node: DictConfig, argument: str) -> bool:
-    """Whether a target has an argument of this name; where nothing is known of it, making it says what is wrong."""
-    try:
-        return argument in inspect.signature(get_method(node["_target_"])).parameters
-    except (ImportError, ValueError, TypeError):
-        return False
 
 
 def read_search(overrides: Sequence[str]) -> Search:
@@ -311,14 +273,15 @@ def read_search(overrides: Sequence[str]) -> Search:
     space = read_space(change_space(_check_options(cfg)["space"], given.space))
     for key in space:
         _require_sensible(key, training)
-    variants = [overrides_of(space, values) for values in _variants(space)]
-    for variant in variants:
+    first = {key: dimension.samples[0] for key, dimension in space.items()}
+    others = [{**first, key: sample} for key, dimension in space.items() for sample in dimension.samples[1:]]
+    for variant in [overrides_of(space, values) for values in (first, *others)]:
         try:
             check(compose_run([*training, *variant]))
         except UserError as error:
             raise UserError(f"search.space with {' '.join(variant)}: {error}") from None
-    search = Search(training, cfg, space, compose_run([*training, *variants[0]]))
-    search.sampler(0), search.pruner()
+    search = Search(training, cfg, space, compose_run([*training, *overrides_of(space, first)]))
+    search.sampler(0), search.pruner()  # whether they can be made
     name = search.options.metric
     if name.startswith("test/"):
         raise UserError(

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import threading
 import uuid
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +26,42 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..engine.errors import UserError
-from ..engine.files import only_process
-from ..engine.hashing import json_sha256, redact
+from ..engine.files import json_sha256, only_process, redact
 from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
 from ..engine.project import project
 from ..engine.record import RunDirectory, find_run
 from ..sweep.plan import compose_run
 from ..verify.provenance_diff import differing
+from .results import Results, copy_study, failure_reason, read_results
 from .search_config import Search, require_metric
-from .study_copy import direction, should_prune, suggest
-from .summary import failure_reason
 
 CHOICE = ("metric", "direction", "seed", "sampler", "pruner")  # options that decide which trials there are
 DESCRIPTION = "settings"  # of the study's attributes: what it was begun with
 
 
+def failures(trial: FrozenTrial) -> int:
+    """Count how often a trial's training failed."""
+    return int(trial.user_attrs.get("failures", 0))
+
+
+# --- the study
+
+
 @dataclass
 class Claim:
-    """A trial that this worker holds until `Study.release`.
+    """A trial that this worker holds until `Study.release`."""
 
-    Attributes:
-        trial: as it was when it was taken.
-        overrides: of its training.
-        cfg: the settings that these make.
-        run: the run that they lead to.
-        lock: that is held.
-    """
-
-    trial: FrozenTrial
-    overrides: list[str]
-    cfg: DictConfig
-    run: RunDirectory
-    lock: ExitStack = field(default_factory=ExitStack)
+    trial: FrozenTrial  # as it was when it was taken
+    overrides: list[str]  # of its training
+    cfg: DictConfig  # the settings that these make
+    run: RunDirectory  # that they lead to
+    lock: ExitStack  # that is held
 
 
 class Study:
@@ -79,11 +80,15 @@ class Study:
         with self.exclusive():
             self.folder = folder_id(search.models)
             self.id = self._open()
-        self.failed_before = {each.number: failures(each) for each in self.trials() if failure_reason(each)}
+        self.failed_before = {trial.number: failures(trial) for trial in self.trials() if failure_reason(trial)}
 
     def trials(self) -> list[FrozenTrial]:
         """Read all trials, in the order of their numbers."""
         return self.storage.get_all_trials(self.id, deepcopy=False)
+
+    def results(self) -> Results:
+        """Read what was found."""
+        return read_results(self.search, self.trials())
 
     def claim(self) -> Claim | None:
         """Take over a trial that was cut off, begin the next one, or try a failed one again; None: nothing is left."""
@@ -109,14 +114,23 @@ class Study:
     def report(self, trial: FrozenTrial, step: int, value: float, notes: dict[str, Any]) -> None:
         """Write an intermediate value down, and the pruner's notes."""
         self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        for key, each in notes.items():
-            self.storage.set_trial_system_attr(trial._trial_id, key, each)
+        for key, note in notes.items():
+            self.storage.set_trial_system_attr(trial._trial_id, key, note)
 
     def should_prune(self, trial: FrozenTrial, pruner: BasePruner) -> tuple[bool, dict[str, Any]]:
-        """Ask the pruner whether a trial is to end; return also the notes on it."""
+        """Ask the pruner whether a trial is to end at the last of its intermediate values; return also its notes.
+
+        Args:
+            trial: takes the place of the one with its number.
+            pruner: of the search.
+        """
         if isinstance(pruner, NopPruner):
             return False, trial.system_attrs
-        return should_prune(self.search, self.trials(), trial, pruner)
+        trials = [trial if stored.number == trial.number else stored for stored in self.trials()]
+        with warnings.catch_warnings(action="ignore"):  # Optuna's remarks on what is experimental
+            study = copy_study(self.search, trials, pruner=pruner)
+            ended = pruner.prune(study, study.trials[trial.number])
+            return ended, study.trials[trial.number].system_attrs
 
     def finish(self, trial: FrozenTrial, value: float, weights: str) -> None:
         """Give a trial its value."""
@@ -158,10 +172,10 @@ class Study:
 
     def _open(self) -> int:
         """Find the study, or make it."""
-        name = self.search.options.name
+        name, directions = self.search.options.name, [StudyDirection[self.search.options.direction.upper()]]
         description = describe(self.search, self.inputs)
         try:
-            study = self.storage.create_new_study([direction(self.search)], name)
+            study = self.storage.create_new_study(directions, name)
         except optuna.exceptions.DuplicatedStudyError:
             study = self.storage.get_study_id_from_name(name)
             stored = self.storage.get_study_user_attrs(study).get(DESCRIPTION)
@@ -172,40 +186,53 @@ class Study:
                 raise UserError(
                     f"the study {name!r} was not made by make search: give search.name=<another>."
                 ) from None
-            if any(each.state.is_finished() for each in trials) or not self._all_left(trials):
-                names = sorted(each for each, _, _ in differing(stored or {}, description))
+            if any(trial.state.is_finished() for trial in trials) or not all(map(self._is_left, trials)):
+                names = sorted(key for key, _, _ in differing(stored or {}, description))
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
                 raise UserError(
                     f"the search {name!r} in {redact(self.search.options.storage)} was begun with other settings"
                     f" ({', '.join(names[:3])}{more}): give search.name=<another> for a new one, or go back to these."
                 ) from None
             self.storage.delete_study(study)  # none of its trials was finished yet
-            study = self.storage.create_new_study([direction(self.search)], name)
+            study = self.storage.create_new_study(directions, name)
         self.storage.set_study_user_attr(study, DESCRIPTION, description)
         return study
 
     def _begin(self, trials: Sequence[FrozenTrial]) -> Claim:
-        """Choose the settings of the next trial, and write it down in one piece."""
+        """Choose the settings of the next trial, by the search's seed and the trials so far; write it in one piece."""
         if collect(self.search.base) != self.inputs:
             raise UserError(
                 "code, packages or data were changed while the search ran, so no further trial is begun: go back to"
                 " what they were, or begin another search by search.name=<another>."
             )
+        search = self.search
         notes: dict[str, Any] = {}
-        for each in trials:
-            notes |= each.user_attrs.get("notes", {})
-        trial, new_notes = suggest(self.search, trials, notes)
-        overrides = self.search.training(trial.params)
+        for stored in trials:
+            notes |= stored.user_attrs.get("notes", {})
+        with warnings.catch_warnings(action="ignore"):
+            study = copy_study(search, trials, notes, sampler=search.sampler(len(trials)), pruner=search.pruner())
+            study.ask(fixed_distributions={key: dimension.distribution for key, dimension in search.space.items()})
+        asked = study.trials[-1]
+        new_notes = study._storage.get_study_system_attrs(study._study_id)
+        params = {key: search.space[key].round(value) for key, value in asked.params.items()}
+        overrides = search.training(params)
         cfg, run = self.run_of(overrides)
-        trial.user_attrs = {
+        attributes = {
             "run": run.id,
             "overrides": redact(overrides),
             "folder": self.folder,
-            "beside": [each.number for each in trials if not each.state.is_finished() and not failure_reason(each)],
-            "given": sorted(trial.system_attrs),  # the sampler's notes on it; others are the pruner's
-            "notes": new_notes,  # the sampler's on the study
+            "beside": [other.number for other in trials if not other.state.is_finished() and not failure_reason(other)],
+            "given": sorted(asked.system_attrs),  # the sampler's notes on it; others are the pruner's
+            "notes": {key: value for key, value in new_notes.items() if notes.get(key) != value},  # on the study
             "reason": "",
         }
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=asked.distributions,
+            user_attrs=attributes,
+            system_attrs=asked.system_attrs,
+        )
         lock = self._lock(len(trials))
         assert lock, "nobody else can hold a trial that is not there yet"
         written = self.storage.create_new_trial(self.id, template_trial=trial)
@@ -227,13 +254,12 @@ class Study:
         ours = folder == self.folder or (self.search.options.adopt and folder is not None)
         return not trial.state.is_finished() and ours and trial.number not in self.held
 
-    def _all_left(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether nobody works on any of these."""
-        for trial in trials:
-            if not self._may_take(trial) or not (lock := self._lock(trial.number)):
-                return False
+    def _is_left(self, trial: FrozenTrial) -> bool:
+        """Whether nobody works on a trial."""
+        lock = self._lock(trial.number) if self._may_take(trial) else None
+        if lock:
             lock.close()
-        return True
+        return lock is not None
 
     def _lock(self, number: int) -> ExitStack | None:
         """Hold a trial; None where another worker does."""
@@ -252,14 +278,9 @@ class Study:
 def describe(search: Search, inputs: dict[str, Any]) -> dict[str, Any]:
     """Describe a search: how it chooses, and the inputs of its trainings; another search needs another name."""
     options: Any = OmegaConf.to_container(search.options, resolve=True)
-    space = {key: distribution_to_json(each.distribution) for key, each in search.space.items()}
+    space = {key: distribution_to_json(dimension.distribution) for key, dimension in search.space.items()}
     chosen = {"search": {**{key: redact(options[key]) for key in CHOICE}, "space": space}}
     return chosen | {key: inputs[key] for key in HASHED if key in inputs}
-
-
-def failures(trial: FrozenTrial) -> int:
-    """Count how often a trial's training failed."""
-    return int(trial.user_attrs.get("failures", 0))
 
 
 # --- the database
@@ -285,8 +306,12 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
             raise UserError(f"{setting}, but may be of {', '.join(DATABASES)} only: choose one of these.")
         if kind == "sqlite" and url.database in (None, "", ":memory:"):
             raise UserError(f"{setting}, which names no file: write sqlite:///models/search.db.")
-        exclusive = _file_lock(Path(str(url.database))) if kind == "sqlite" else _database_lock(url, kind)
-        more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if kind == "sqlite" else {"pool_pre_ping": True}
+        if kind == "sqlite":
+            more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
+            exclusive = partial(_file_lock, Path(str(url.database)))
+        else:
+            more = {"pool_pre_ping": True}
+            exclusive = partial(_database_lock, sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool), kind)
         with exclusive():  # tables are made once
             return get_storage(RDBStorage(address, engine_kwargs=more)), exclusive
     except (ImportError, NoSuchModuleError) as error:
@@ -300,7 +325,7 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
 
 def _why(error: BaseException) -> str:
     """Return in a few words what is wrong with a database, without passwords."""
-    return redact(" ".join(str(error.__cause__ or error).split()))[:200]
+    return str(redact(" ".join(str(error.__cause__ or error).split())))[:200]
 
 
 def folder_id(models: Path) -> str:
@@ -315,38 +340,29 @@ def folder_id(models: Path) -> str:
 _threads = threading.Lock()  # a lock of a file keeps out other processes, but not our own threads
 
 
-def _file_lock(database: Path) -> Exclusive:
+@contextmanager
+def _file_lock(database: Path) -> Iterator[None]:
     """Lock a file beside the database's; the system takes the lock back when a process ends."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with _threads, database.with_name(f"{database.name}.lock").open("a") as file:
+        with suppress(ImportError):  # Windows, where nothing here locks
+            import fcntl
 
-    @contextmanager
-    def exclusive() -> Iterator[None]:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with _threads, database.with_name(f"{database.name}.lock").open("a") as file:
-            with suppress(ImportError):  # Windows, where nothing here locks
-                import fcntl
-
-                fcntl.lockf(file, fcntl.LOCK_EX)
-            yield
-
-    return exclusive
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
-def _database_lock(url: URL, kind: str) -> Exclusive:
+@contextmanager
+def _database_lock(engine: sqlalchemy.Engine, kind: str) -> Iterator[None]:
     """Take a lock of the database's, which it takes back when a connection ends."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
     take, give = "SELECT pg_advisory_xact_lock(:name)", ""  # at the end of the transaction it is given back
     name: int | str = zlib.crc32(b"search")
     if kind == "mysql":
         take, give, name = f"SELECT GET_LOCK(:name, {60 * PATIENCE})", "SELECT RELEASE_LOCK(:name)", "search"
-
-    @contextmanager
-    def exclusive() -> Iterator[None]:
-        with _threads, engine.begin() as connection:
-            connection.execute(sqlalchemy.text(take), {"name": name})
-            try:
-                yield
-            finally:
-                if give:
-                    connection.execute(sqlalchemy.text(give), {"name": name})
-
-    return exclusive
+    with _threads, engine.begin() as connection:
+        connection.execute(sqlalchemy.text(take), {"name": name})
+        try:
+            yield
+        finally:
+            if give:
+                connection.execute(sqlalchemy.text(give), {"name": name})

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ..engine.code_closure import targets
-from ..engine.command_line import explain
+from ..engine.command_line import explain, is_of_cluster
 from ..engine.config import check, get, quote
 from ..engine.errors import PROGRESS_SECONDS, UserError
 from ..engine.inputs import (
@@ -31,7 +31,7 @@ from ..engine.inputs import (
     shared_inputs,
 )
 from ..engine.project import project
-from ..engine.record import find_run, names_by_inputs
+from ..engine.record import RunDirectory, find_run, names_by_inputs
 
 # Start a command that ignores signals until it handles them itself: one that came earlier would kill it
 IGNORE_SIGNALS = ("sh", "-c", 'trap "" INT TERM USR1 USR2; exec "$@"', "sh")
@@ -52,17 +52,9 @@ def seeds(text: str) -> str:
     return f"seed={','.join(map(str, dict.fromkeys(found)))}"
 
 
-def require_one_cluster(overrides: Sequence[str]) -> None:
-    """Refuse several values for a setting of the cluster, by a UserError."""
-    for override in overrides:
-        value = override.partition("=")[2]
-        if "," in value and value[0] not in "[{\"'":
-            raise UserError(f"{override} names several values: a sweep takes place at one place, so give one of them.")
-
-
 @contextmanager
-def _hydra() -> Iterator[tuple[Any, Callable[[str], Any]]]:
-    """Hydra's config loader and its parser of one override; its errors become sentences."""
+def _hydra() -> Iterator[tuple[Any, Callable[[str], Any], str]]:
+    """Give Hydra's config loader, its parser of one override, and the project's folder as an override."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -72,13 +64,13 @@ def _hydra() -> Iterator[tuple[Any, Callable[[str], Any]]]:
         with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             parser = OverridesParser.create(loader)
-            yield loader, cache(lambda override: parser.parse_overrides([override])[0])
+            root = f"paths.root={quote(str(project().root))}"
+            yield loader, cache(lambda override: parser.parse_overrides([override])[0]), root
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
 
 
-@dataclass(frozen=True)
-class Combination:
+class Combination(NamedTuple):
     """The overrides of one run, each with one value, and a label of those that tell it from the others."""
 
     overrides: list[str]
@@ -88,14 +80,12 @@ class Combination:
 def combine(overrides: Sequence[str]) -> list[Combination]:
     """List the runs that the overrides ask for, in Hydra's order: the last setting varies fastest.
 
-    Settings that a chosen config varies by itself (`hydra.sweeper.params`) are included.
-
-    Raises:
-        UserError: an override is not a setting.
+    Settings that a chosen config varies by itself (`hydra.sweeper.params`) are included. What is no setting is a
+    UserError.
     """
     from hydra import compose
 
-    with _hydra() as (_, parse):
+    with _hydra() as (_, parse, root):
 
         def choices(override: str) -> list[str]:
             parsed = parse(override)
@@ -109,7 +99,7 @@ def combine(overrides: Sequence[str]) -> list[Combination]:
         names = [axis[0].partition("=")[0].lstrip("+~") for axis in axes]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"{twice} is given twice: leave one of the two out.")
-        first = [_root(), *(axis[0] for axis in axes)]
+        first = [root, *(axis[0] for axis in axes)]
         params = compose("train", overrides=first, return_hydra_config=True).hydra.sweeper.get("params") or {}
         axes += [choices(f"{key}={value}") for key, value in params.items() if key not in names]
     varied = [len(axis) > 1 for axis in axes]
@@ -123,25 +113,25 @@ def compose_runs(commands: Sequence[Sequence[str]]) -> list[DictConfig]:
     """Compose the settings of many runs, as `config.compose` does, but read files once for each choice of them.
 
     Overrides that choose a file (`model=mlp`) decide what is composed; all others change single values of that, in
-    their order, which is how Hydra itself does it.
-
-    Raises:
-        UserError: an override is not a setting.
+    their order, which is how Hydra itself does it. What is no setting is a UserError.
     """
     from hydra import compose
 
-    with _hydra() as (loader, parse):
+    with _hydra() as (loader, parse, root):
         # of all folders that are searched, those of configs/train.yaml's hydra.searchpath too
         _, repository = loader._parse_overrides_and_create_caching_repo("train", [])
         is_group = cache(repository.group_exists)
         compose_choices = cache(lambda choices: compose("train", overrides=list(choices)))
 
         def compose_one(overrides: Sequence[str]) -> DictConfig:
-            parsed = [parse(override) for override in (_root(), *overrides)]
-            if several := next((each.input_line for each in parsed if each.is_sweep_override()), None):
-                raise UserError(f"{several} names several values: for one run each, make sweep.")
-            values = [each for each in parsed if not (each.is_hydra_override() or is_group(each.key_or_group))]
-            cfg: DictConfig = compose_choices(tuple(each.input_line for each in parsed if each not in values)).copy()
+            parsed = [parse(override) for override in (root, *overrides)]
+            if several := next((entry.input_line for entry in parsed if entry.is_sweep_override()), None):
+                mend = "all runs of a sweep take place at one place, so give one of them"
+                mend = mend if is_of_cluster(several) else "for one run each, make sweep"
+                raise UserError(f"{several} names several values: {mend}.")
+            values = [entry for entry in parsed if not (entry.is_hydra_override() or is_group(entry.key_or_group))]
+            choices = tuple(entry.input_line for entry in parsed if entry not in values)
+            cfg: DictConfig = compose_choices(choices).copy()
             loader._apply_overrides_to_config(values, cfg)
             return cfg
 
@@ -153,16 +143,12 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     return compose_runs([overrides])[0]
 
 
-def _root() -> str:
-    return f"paths.root={quote(str(project().root))}"
-
-
 # --- runs and their commands
 
 
 @dataclass(frozen=True)
 class TrainingCommand:
-    """The command of one training: made by the sweep, executed by another process, perhaps on another computer."""
+    """The command of one training, which another process executes, perhaps on another computer."""
 
     name: str  # of its files in .cache/sweep/
     overrides: list[str]
@@ -181,21 +167,21 @@ class TrainingCommand:
         """The file in which the node writes what became of the training."""
         return self.log.with_suffix(".node.json")
 
-    def words(self, prefix: tuple[str, ...] = IGNORE_CTRL_C) -> list[str]:
-        """List the words of the command; `prefix` is IGNORE_CTRL_C or IGNORE_SIGNALS."""
+    def arguments(self, prefix: tuple[str, ...] = IGNORE_CTRL_C) -> list[str]:
+        """List the arguments of the command line; `prefix` is IGNORE_CTRL_C or IGNORE_SIGNALS."""
         train = ["-m", f"{self.package}.train", *self.overrides]
         if self.container is None:
             return [*prefix, self.python, *train]
         folders = list(map(str, [self.root, *self.folders]))
-        values = {"PYTHONPATH": str(self.root / "src"), **self.variables(), "PYTHONUNBUFFERED": "1"}
-        settings = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
+        values = {"PYTHONPATH": str(self.root / "src"), **self.variables}
+        settings = [part for name, value in values.items() for part in ("--env", f"{name}={value}")]
         if self.container.endswith(".sif"):
             start = ["apptainer", "exec", "--pwd", str(self.root), *(["--nv"] if self.gpus else [])]
-            start += [word for folder in folders for word in ("--bind", folder)]
+            start += [part for folder in folders for part in ("--bind", folder)]
         else:
             start = ["docker", "run", "--rm", "--init", "--name", self.job_name, "--workdir", str(self.root)]
             start += ["--user", f"{os.getuid()}:{os.getgid()}", *(["--gpus", "all"] if self.gpus else [])]
-            start += [word for folder in folders for word in ("--volume", f"{folder}:{folder}")]
+            start += [part for folder in folders for part in ("--volume", f"{folder}:{folder}")]
         return [*prefix, *start, *settings, self.container, *prefix, "python", *train]
 
     @property
@@ -203,30 +189,35 @@ class TrainingCommand:
         """The name of its job in SLURM's queue and of its Docker container: that of its inputs."""
         return f"{self.package}-{self.name.rpartition('-')[2]}"
 
+    def clear(self) -> None:
+        """Empty the log, and remove what an earlier training of this name wrote."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        for former in [*self.log.parent.glob(f"{self.name}.*log"), self.node_file]:
+            former.unlink(missing_ok=True)
+        self.log.touch()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell the training how to behave."""
+        expected = {EXPECTED: self.expected} if self.expected else {}
+        return {PROGRESS_SECONDS: "1", **expected, "PYTHONUNBUFFERED": "1"}
+
     def start(self, prefix: tuple[str, ...], output: int | IO[str]) -> subprocess.Popen[str]:
         """Start it; what it prints goes to `output`, a file or subprocess.PIPE."""
+        # the variables by which SLURM describes a job of one process are left out, since Lightning would act on them
+        single = os.environ.get("SLURM_NTASKS", "1") == "1"
+        kept = {name: value for name, value in os.environ.items() if not (single and name.startswith("SLURM_"))}
+        kept.pop(EXPECTED, None)
         return subprocess.Popen(
-            self.words(prefix),
+            self.arguments(prefix),
             cwd=self.root,
-            env=self.environment(),
+            env={**kept, **self.variables},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
         )
-
-    def variables(self) -> dict[str, str]:
-        """The environment variables that tell the training how to behave."""
-        return {PROGRESS_SECONDS: "1"} | ({EXPECTED: self.expected} if self.expected else {})
-
-    def environment(self) -> dict[str, str]:
-        """All of its environment variables."""
-        # those by which SLURM describes a job of one process are left out, since Lightning would act on them
-        single = os.environ.get("SLURM_NTASKS", "1") == "1"
-        kept = {name: value for name, value in os.environ.items() if not (single and name.startswith("SLURM_"))}
-        kept.pop(EXPECTED, None)
-        return {**kept, **self.variables(), "PYTHONUNBUFFERED": "1"}
 
 
 def file_name(label: str, digits: str) -> str:
@@ -239,39 +230,35 @@ def require_container(container: str | None) -> str | None:
     if container is None or not container.endswith(".sif"):
         return container
     path = (project().root / container).resolve()
-    if not path.exists():
-        raise UserError(
-            f"cluster.container={container} is not there: apptainer build {container} apptainer.def makes it."
-        )
-    return str(path)
+    if path.exists():
+        return str(path)
+    raise UserError(f"cluster.container={container} is not there: apptainer build {container} apptainer.def makes it.")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One run of a sweep, before it is trained."""
 
-    label: str  # what tells it from the others
-    overrides: list[str]
+    combination: Combination
     cfg: DictConfig  # all settings, with those of the cluster
-    id: str  # of its inputs
-    expected: str  # the hashes of its inputs, which the training compares with what it finds
-    directory: Path
+    run: RunDirectory  # with its inputs
     finished: bool  # it has been trained already
 
     def command(self, logs: Path) -> TrainingCommand:
         """Make its command, whose files are in the folder `logs`; a UserError where its container is missing."""
-        # A job of SLURM is followed by every sweep that asks for its run, whatever label that gives it
-        on_slurm = get(self.cfg, "cluster.name") == "slurm"
-        name = file_name(self.directory.name.partition(f"-{self.id}")[0] if on_slurm else self.label, self.id)
-        folders = [(project().root / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
+        root, digits, label = project().root, inputs_id(self.run.inputs), self.combination.label
+        if get(self.cfg, "cluster.name") == "slurm":  # every sweep that asks for the run follows its job, by this name
+            label = self.run.id.partition(f"-{digits}")[0]
+        name = file_name(label, digits)
+        folders = [(root / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
         return TrainingCommand(
             name,
-            self.overrides,
+            self.combination.overrides,
             logs / f"{name}.log",
-            expected=self.expected,
-            directory=self.directory,
+            expected=fingerprint(self.run.inputs),
+            directory=root / self.run.directory,
             container=None if self.finished else require_container(get(self.cfg, "cluster.container")),
-            folders=[folder for folder in folders if not folder.is_relative_to(project().root)],
+            folders=[folder for folder in folders if not folder.is_relative_to(root)],
             gpus=bool(get(self.cfg, "cluster.gpus")),
         )
 
@@ -286,22 +273,19 @@ def plan_runs(combinations: Sequence[Combination], cluster: Sequence[str]) -> li
     Raises:
         UserError: a setting is wrong, or data are missing.
     """
-    settings = compose_runs([[*each.overrides, *cluster] for each in combinations])
+    settings = compose_runs([[*combination.overrides, *cluster] for combination in combinations])
     for cfg in settings:  # all of them, before data are read
         check(cfg)
         require_prepared(cfg)
     read_files, list_names = cache(shared_inputs), cache(names_by_inputs)  # once, not for each run
     code: dict[frozenset[str], dict[str, str]] = {}  # likewise, for each choice of targets
     planned = []
-    for each, cfg in zip(combinations, settings, strict=True):
+    for combination, cfg in zip(combinations, settings, strict=True):
         config = settings_that_count(cfg)
         chosen = frozenset(targets(config))
         if chosen not in code:
             code[chosen] = code_sha256(config)
         inputs = {"config": config, "code": code[chosen], **read_files(Path(cfg.paths.processed))}
         run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, cfg.force, list_names)
-        directory, hashes = project().root / run.directory, fingerprint(inputs)
-        planned.append(
-            PlannedRun(each.label, each.overrides, cfg, inputs_id(inputs), hashes, directory, finished=run.finished)
-        )
+        planned.append(PlannedRun(combination, cfg, run, run.finished))
     return planned

@@ -1,11 +1,13 @@
-"""Where runs are: what sweep and node write of each in .cache/sweep/, how jobs of SLURM end; the verb `status`."""
+"""Where runs are: what a sweep and a node write of each in .cache/sweep/, what SLURM lists of it; the verb `status`."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -15,8 +17,7 @@ from typing import TypeVar
 from ..engine.errors import PROGRESS_LINE
 from ..engine.files import write_atomically
 from ..engine.project import project
-from ..engine.record import METRICS
-from .slurm_queue import NEVER_STARTS, QueuedJob, SlurmUnavailable, query_jobs
+from ..engine.record import RunDirectory
 
 LOGS = Path(".cache/sweep")  # in the project's folder
 
@@ -41,6 +42,24 @@ class RunState:
     host: str = field(default_factory=socket.gethostname)  # where the sweep runs
     pid: int = 0  # the sweep's process
     requested: float = field(default_factory=time.time)  # seconds since 1970
+
+    @property
+    def run(self) -> RunDirectory | None:
+        """The directory of the run, where it has results."""
+        run = RunDirectory(Path(self.directory), {})
+        return run if self.directory and run.finished else None
+
+    @property
+    def sweep_is_alive(self) -> bool:
+        """Whether the sweep that asked for the run is there; one on another computer is taken to be."""
+        try:
+            if self.host == socket.gethostname():
+                os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
 
 @dataclass
@@ -68,9 +87,15 @@ def read_state(path: Path, kind: type[State]) -> State | None:
     """Read a RunState or NodeState; None where there is nothing that can be read."""
     try:
         values = json.loads(path.read_text())
-        return kind(**{each.name: values[each.name] for each in fields(kind) if each.name in values})
+        return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def node_state(path: Path, job: str = "") -> NodeState:
+    """Make the state of a training that starts on this node; `path` is that of its earlier state, if it has one."""
+    before = read_state(path, NodeState)
+    return NodeState(job, socket.gethostname(), before.starts + 1 if before and before.job == job else 1)
 
 
 class Tail:
@@ -94,8 +119,10 @@ class Tail:
         return [line.rpartition("\r")[2].rstrip() for line in whole.decode(errors="replace").split("\n")[:-1]]
 
 
-# --- how a job of SLURM has ended
+# --- what SLURM lists, and how a job has ended
 
+FORMAT = "%i|%T|%r|%N|%j|%Z"
+NEVER_STARTS = {"PartitionConfig", "BadConstraints", "PartitionTimeLimit"}  # reasons of a job that waits
 # Ends that are no fault of the run: it is submitted again, and goes on from what it has saved
 NO_FAULT = {
     "PREEMPTED": "it was preempted",
@@ -104,6 +131,59 @@ NO_FAULT = {
     "BOOT_FAIL": "its node did not start",
     "REVOKED": "it was revoked",
 }
+ENDED = {*NO_FAULT, "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY"}
+
+
+class SlurmUnavailable(Exception):
+    """SLURM's controller does not answer; the text says how."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job that SLURM lists: one that waits, runs, or has ended some minutes ago."""
+
+    number: str
+    state: str  # PENDING, RUNNING, ... as `squeue` names it
+    reason: str  # why it waits
+    nodes: str  # where it runs
+    name: str
+    folder: str  # in which it was submitted
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run any more."""
+        return self.state in ENDED
+
+    @property
+    def description(self) -> str:
+        """Where it is, in a few words."""
+        if self.state == "PENDING" and self.reason in NEVER_STARTS:
+            return (
+                f"will not begin ({self.reason}), since it asks for more than there is: `scancel {self.number}`, then"
+                " give it less by cluster.cpus, memory, gpus, nodes or time"
+            )
+        if self.state == "PENDING":
+            return f"waits in the queue ({self.reason}), job {self.number}"
+        where = f" on {self.nodes}" if self.nodes else ""
+        return f"{self.state.lower()}{where}, job {self.number}"
+
+
+def parse_squeue(text: str) -> dict[str, QueuedJob]:
+    """Read what `squeue` prints in our FORMAT: each job by its number."""
+    rows = (line.split("|", 5) for line in text.splitlines())
+    return {row[0]: QueuedJob(*row) for row in rows if len(row) == 6}
+
+
+def query_jobs() -> dict[str, QueuedJob]:
+    """Ask SLURM for the user's jobs of this project; SlurmUnavailable where it does not answer."""
+    command = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--states=all", f"--format={FORMAT}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, start_new_session=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmUnavailable(str(error)) from None
+    if done.returncode:
+        raise SlurmUnavailable(" ".join(done.stderr.split()) or f"squeue ended with the status {done.returncode}")
+    return {number: job for number, job in parse_squeue(done.stdout).items() if job.folder == str(project().root)}
 
 
 @dataclass(frozen=True)
@@ -163,24 +243,29 @@ class RunStatus:
     job: str  # its number in SLURM, if it has one
     directory: str  # of the run, relative to here
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What the table shows."""
+        return self.label, self.status, self.detail, f"job {self.job}" if self.job else "", self.directory
+
 
 def all_statuses(logs: Path) -> tuple[list[RunStatus], str]:
     """Return the status of all runs, those of the newest sweep last; and why SLURM did not answer, if it did not."""
     paths = [path for path in logs.glob("*.json") if not path.name.endswith(".node.json")]
-    found = [(path, state) for path in paths if (state := read_state(path, RunState))]
-    found.sort(key=lambda each: each[1].requested)
-    found = list({state.directory or state.log: (path, state) for path, state in found}.values())  # the newest of a run
+    states = [(path, state) for path in paths if (state := read_state(path, RunState))]
+    states.sort(key=lambda pair: pair[1].requested)
+    newest = {state.directory or state.log: (path, state) for path, state in states}.values()  # of each run
     queued: dict[str, QueuedJob] = {}
     trouble = ""
-    if any(state.cluster == "slurm" and not is_finished(state) for _, state in found):
+    if any(state.cluster == "slurm" and not state.run for _, state in newest):
         try:
             queued = query_jobs()
         except SlurmUnavailable as error:
             trouble = str(error)
     rows = []
-    for path, state in found:
+    for path, state in newest:
         row = run_status(path, state, queued.get(state.job), bool(trouble))
-        if row.status == "failed" and state.status != "failed" and not is_alive(state):
+        if row.status == "failed" and state.status != "failed" and not state.sweep_is_alive:
             state.status, state.reason = row.status, row.detail  # SLURM will forget it, and no sweep is there to see it
             write_state(path, state)
         rows.append(row)
@@ -199,24 +284,28 @@ def run_status(path: Path, state: RunState, queued: QueuedJob | None, unknown: b
     node = read_state(path.with_suffix(".node.json"), NodeState)
     if node and node.job != state.job:
         node = None
-    matches = [match for line in Tail(Path(state.log)).lines() if (match := PROGRESS_LINE.match(line))]
-    progress = matches[-1][0] if matches else ""
-    if is_finished(state):
-        status, detail = "finished", reached(state)
+    matches = [match[0] for line in Tail(Path(state.log)).lines() if (match := PROGRESS_LINE.match(line))]
+    progress = matches[-1] if matches else ""
+    if run := state.run:
+        measured = [f"{name} {value:.4f}" for name, value in run.metrics.items() if name.startswith("test/")]
+        status, detail = "finished", ", ".join(measured)
     elif state.cluster == "slurm" and state.job:
-        status, detail = slurm_status(state, queued, node, progress, unknown)
-    else:
-        status, detail = process_status(state, node, progress)
+        status, detail = _slurm_status(state, queued, node, progress, unknown)
+    elif state.status in ("running", "waiting") and not state.sweep_is_alive:
+        status, detail = "interrupted", "the same make sweep goes on"
+    elif state.status == "running":
+        status, detail = "running", (f"on {node.node}, " if node else "") + (progress or "starts")
+    else:  # the directory of a finished run is gone
+        status, detail = (REMOVED, "") if state.status == "finished" else (state.status, state.reason)
     if node and node.starts > 1 and status != "failed":
         detail += f" (start {node.starts} of the job)" if state.cluster == "slurm" else f" (start {node.starts})"
     directory = os.path.relpath(state.directory) if state.directory else ""
     return RunStatus(" ".join(state.overrides) or state.label, status, detail, state.job, directory)
 
 
-def slurm_status(
+def _slurm_status(
     state: RunState, queued: QueuedJob | None, node: NodeState | None, progress: str, unknown: bool
 ) -> tuple[str, str]:
-    """Return status and detail of a job of SLURM."""
     outcome = job_outcome(state.job, queued, node)
     forgotten = queued is None and state.status in ("failed", "stopped")  # by SLURM, after the sweep saw it
     if forgotten or (unknown and not (outcome and outcome.certain)):
@@ -234,62 +323,22 @@ def slurm_status(
     return "waiting", f"{queued.state.lower()} ({queued.reason}){saved}"
 
 
-def process_status(state: RunState, node: NodeState | None, progress: str) -> tuple[str, str]:
-    """Return status and detail of a process of this computer, or of a task of Ray."""
-    if state.status in ("running", "waiting") and not is_alive(state):
-        return "interrupted", "the same make sweep goes on"
-    if state.status == "running":
-        return "running", (f"on {node.node}, " if node else "") + (progress or "starts")
-    if state.status == "finished":  # its directory is gone
-        return REMOVED, ""
-    return state.status, state.reason
-
-
-def is_finished(state: RunState) -> bool:
-    """Whether the run has results."""
-    return bool(state.directory) and (Path(state.directory) / METRICS).exists()
-
-
-def reached(state: RunState) -> str:
-    """Write the test metrics of a finished run in a line."""
-    metrics = json.loads((Path(state.directory) / METRICS).read_text())
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/"))
-
-
-def is_alive(state: RunState) -> bool:
-    """Whether the sweep that asked for a run is there; one on another computer is taken to be."""
-    if state.host != socket.gethostname():
-        return True
-    try:
-        os.kill(state.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Print a table in a terminal, else a line for each run."""
     os.chdir(project().root)
-    found, trouble = all_statuses(project().root / LOGS)
+    rows, trouble = all_statuses(project().root / LOGS)
     if trouble:
         print(f"SLURM does not answer ({trouble}): what follows is what was known before.", file=sys.stderr)
-    if not found:
+    if not rows:
         print("There is no sweep yet: make sweep SEEDS=0..4, or make sweep CLUSTER=slurm SEEDS=0..4.")
     elif sys.stdout.isatty():
-        draw(found)
+        draw(rows)
     else:
-        for each in found:
-            print("  ".join(part for part in cells(each) if part))
+        for row in rows:
+            print("  ".join(filter(None, row.cells)))
 
 
-def cells(row: RunStatus) -> tuple[str, ...]:
-    """Write a row as the cells of the table."""
-    return row.label, row.status, row.detail, f"job {row.job}" if row.job else "", row.directory
-
-
-def draw(found: list[RunStatus]) -> None:
+def draw(rows: list[RunStatus]) -> None:
     """Draw the table in the terminal."""
     from rich.console import Console
     from rich.markup import escape
@@ -297,8 +346,8 @@ def draw(found: list[RunStatus]) -> None:
 
     colours = {"finished": "green", "failed": "red", "running": "cyan"}
     table = Table("run", "status", "detail", "job", "directory", box=None)
-    for each in found:
-        label, status, *rest = map(escape, cells(each))
+    for row in rows:
+        label, status, *rest = map(escape, row.cells)
         colour = colours.get(status, "yellow")
         table.add_row(label, f"[{colour}]{status}[/{colour}]", *rest)
     Console().print(table)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +21,6 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import submitit
@@ -32,10 +31,10 @@ from ..engine.config import TIME, get
 from ..engine.errors import RESUME_LATER, STOP_SIGNALS, UserError
 from ..engine.files import BUSY
 from ..engine.project import project
-from .jobs import RESUME_HINT, Execution, Executor, Job, JobStatus, failure_reason, threads
+from . import run_status
+from .jobs import RESUME_HINT, Execution, Executor, Job, JobStatus, cores, failure_reason
 from .plan import IGNORE_SIGNALS, PlannedRun, TrainingCommand
-from .run_status import JobOutcome, NodeState, Tail, job_outcome, read_state, write_state
-from .slurm_queue import SlurmQueue, require_slurm
+from .run_status import JobOutcome, NodeState, Tail, write_state
 
 # --- on the node
 
@@ -57,45 +56,42 @@ class JobRunner:
         leave_to_submitit = signal.getsignal(AHEAD_OF_TIME)
         self.signals = []
         for number in STOP_SIGNALS:
-            signal.signal(number, self._on_signal)
-        job = os.environ.get("SLURM_JOB_ID", "")
-        before = read_state(self.command.node_file, NodeState)
-        starts = before.starts + 1 if before and before.job == job else 1
-        state = NodeState(job, socket.gethostname(), starts)
-        self._write(state)
+            signal.signal(number, lambda number, frame: self.signals.append(number))
+        job, rank = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_PROCID", "0"))  # of the processes
+        state = run_status.node_state(self.command.node_file, job)
+
+        def write() -> None:
+            if rank == 0:
+                write_state(self.command.node_file, state)
+
+        write()
         step = newest_step(self.command.directory)
-        exit_status, why = self._train()
+        exit_status, why = self._train(self.command.log.with_suffix(f".{rank}.log") if rank else self.command.log)
+        asked = self.signals and (exit_status < 0 or exit_status in (RESUME_LATER, *(128 + n for n in STOP_SIGNALS)))
+        saved = asked and (AHEAD_OF_TIME not in self.signals or newest_step(self.command.directory) != step)
         if exit_status == 0:
             state.status = "finished"
-            self._write(state)
-            return 0
-        asked = self.signals and (exit_status < 0 or exit_status in (RESUME_LATER, *(128 + n for n in STOP_SIGNALS)))
-        if asked and (AHEAD_OF_TIME not in self.signals or newest_step(self.command.directory) != step):
+        elif saved:
             state.status = "saved"
-            self._write(state)
-            if is_running(job) and callable(leave_to_submitit):
+        else:
+            if asked:
+                why = f"the time was up ({self.limit}) before a first step was saved: give it more by cluster.time"
+            state.status, state.exit_status, state.reason = "failed", exit_status, why
+        write()
+        if exit_status == 0:
+            return 0
+        if saved and callable(leave_to_submitit):
+            squeue = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+            if subprocess.run(squeue, capture_output=True, text=True).stdout.strip() == "RUNNING":  # its end is its own
                 leave_to_submitit(AHEAD_OF_TIME, None)  # has `checkpoint` kept, and the job queued again
-            raise SystemExit(RESUME_LATER)
-        if asked:
-            why = f"the time was up ({self.limit}) before a first step was saved: give it more by cluster.time"
-        state.status, state.exit_status, state.reason = "failed", exit_status, why
-        self._write(state)
-        raise SystemExit(exit_status if exit_status > 0 else 1)
+        raise SystemExit(RESUME_LATER if saved else max(1, exit_status))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return what the next start of the job does: the same, and the training finds its own state."""
         return submitit.helpers.DelayedSubmission(JobRunner(self.command, self.limit))
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(number)
-
-    def _write(self, state: NodeState) -> None:
-        if rank() == 0:
-            write_state(self.command.node_file, state)
-
-    def _train(self) -> tuple[int, str]:
+    def _train(self, log: Path) -> tuple[int, str]:
         """Train, and return exit status and reason; where another process trains the same run, wait for it."""
-        log = self.command.log if rank() == 0 else self.command.log.with_suffix(f".{rank()}.log")
         while True:
             tail = Tail(log)
             tail.lines()
@@ -128,25 +124,13 @@ class JobRunner:
 
     def _remove_container(self) -> None:
         if self.command.container and not self.command.container.endswith(".sif"):
-            words = ["docker", "rm", "--force", self.command.job_name]
-            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def rank() -> int:
-    """Return the number of this process among those of the run."""
-    return int(os.environ.get("SLURM_PROCID", "0"))
+            subprocess.run(["docker", "rm", "--force", self.command.job_name], capture_output=True)
 
 
 def newest_step(directory: Path | None) -> int:
     """Return the step of a run's newest checkpoint; -1 without one."""
     names = [path.stem for path in directory.glob("checkpoints/resume-*.ckpt")] if directory else []
     return max((int(re.sub(r"\D", "", name)) for name in names), default=-1)
-
-
-def is_running(job: str) -> bool:
-    """Whether SLURM lets the job go on, so that its end would be its own."""
-    words = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
-    return subprocess.run(words, capture_output=True, text=True).stdout.strip() == "RUNNING"
 
 
 # --- submission
@@ -166,7 +150,7 @@ def sbatch_options(cfg: DictConfig, name: str) -> dict[str, Any]:
     """Translate a run's settings to the options of sbatch, as submitit calls them, for a job of this name."""
     cluster = cfg.cluster
     tasks = cluster.nodes * cluster.tasks_per_node  # one starts all processes of the run by itself
-    cpus = (cluster.cpus or threads(cfg)) * (distributed.wanted_processes(cfg) if tasks == 1 else 1)
+    cpus = cores(cfg) * (distributed.wanted_processes(cfg) if tasks == 1 else 1)
     chosen = {key: cluster[key] for key in ("partition", "account", "qos") if cluster[key] is not None}
     more = {"requeue": True, "chdir": str(project().root), **({"mem": cluster.memory} if cluster.memory else {})}
     if cluster.gpus:
@@ -188,17 +172,13 @@ def sbatch_options(cfg: DictConfig, name: str) -> dict[str, Any]:
 
 def submit(cfg: DictConfig, command: TrainingCommand) -> str:
     """Put a training into SLURM's queue, and return the job's number; a UserError where SLURM refuses it."""
-    for former in command.log.parent.glob(f"{command.name}.*log"):
-        former.unlink()
-    command.node_file.unlink(missing_ok=True)
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    command.log.touch()
+    command.clear()
     # a signal that comes while submitit is being loaded must not kill it
     python = shlex.join([*IGNORE_SIGNALS, sys.executable])
     executor = submitit.SlurmExecutor(command.log.parent / "submitit", max_num_timeout=MANY, python=python)
     executor.update_parameters(**sbatch_options(cfg, command.job_name))
     try:
-        with redirect_stderr(StringIO()):  # sbatch's complaints, which are told below
+        with redirect_stderr(StringIO()):  # sbatch's complaints, which the error below repeats
             return str(executor.submit(JobRunner(command, cfg.cluster.time)).job_id)
     except submitit.core.utils.FailedJobError as error:
         found = re.findall(r"error: (.+)", str(error)) or str(error).strip().splitlines()[-1:]
@@ -209,7 +189,7 @@ def submit(cfg: DictConfig, command: TrainingCommand) -> str:
 
 
 def startup_error(command: TrainingCommand, number: str) -> str:
-    """Return the last line of a job that could not even begin; with a colon before it."""
+    """Return the last line of a job that could not even begin, with a colon before it; empty without one."""
     path = command.log.parent / "submitit" / f"{number}_0_log.out"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     found = [line.strip() for line in lines if line.strip() and not re.match(r"submitit |srun: |slurmstepd: ", line)]
@@ -238,7 +218,29 @@ def require_fitting_cluster(cfg: DictConfig) -> None:
 
 POLL = 0.5  # seconds between two looks at the log
 SETTLE = 10.0  # seconds for what the node wrote last to arrive: file systems of clusters take their time
+SECONDS = 4.0  # from one question to the next: the controller serves everybody
 MAX_RESUBMISSIONS = 3  # without a step forward
+
+
+class SlurmQueue:
+    """The last answer of `squeue`, renewed now and then; for many threads."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, run_status.QueuedJob] = {}
+        self.asked_at = float("-inf")  # time.monotonic
+        self.answered = False  # the last question
+        self.lock = threading.Lock()
+
+    def read(self, since: float = 0.0) -> tuple[dict[str, run_status.QueuedJob], bool]:
+        """Return the jobs by their numbers, and whether SLURM has answered since a time (`time.monotonic`)."""
+        with self.lock:
+            if time.monotonic() - self.asked_at >= SECONDS:
+                try:
+                    self.jobs, self.answered = run_status.query_jobs(), True
+                except run_status.SlurmUnavailable:
+                    self.answered = False
+                self.asked_at = time.monotonic()
+            return self.jobs, self.answered and self.asked_at > since
 
 
 class SlurmJob(Execution):
@@ -271,9 +273,10 @@ class SlurmJob(Execution):
         with self.executor.submitting:  # one at a time
             if self.detached.is_set():
                 return False
-            known = self.executor.queue.find_active(job.command.job_name)
-            node = read_state(job.command.node_file, NodeState)
-            ended = known and job_outcome(known.number, known, node)
+            name, (listed, _) = job.command.job_name, self.executor.queue.read()
+            known = next((queued for queued in listed.values() if queued.name == name and not queued.ended), None)
+            node = run_status.read_state(job.command.node_file, NodeState)
+            ended = known and run_status.job_outcome(known.number, known, node)
             if ended and ended.exit_status:  # it failed a moment ago, which SLURM has yet to notice
                 known = None
             self.number = known.number if known else submit(self.cfg, job.command)
@@ -289,9 +292,10 @@ class SlurmJob(Execution):
         tail = Tail(job.log)
         since = time.monotonic()  # it was seen in the queue, or should be there
         while not self.detached.wait(POLL):
-            node = read_state(job.command.node_file, NodeState)
-            queued, answered = self.executor.queue.find(self.number, since)
-            outcome = job_outcome(self.number, queued, node)
+            node = run_status.read_state(job.command.node_file, NodeState)
+            listed, answered = self.executor.queue.read(since)
+            queued = listed.get(self.number)
+            outcome = run_status.job_outcome(self.number, queued, node)
             for line in tail.lines():
                 job.read_line(line)
             if outcome is None:
@@ -317,10 +321,22 @@ class SlurmJob(Execution):
 
 
 class SlurmExecutor(Executor):
-    """A cluster under SLURM; a UserError where there is none."""
+    """A cluster under SLURM; a UserError where its commands are missing or its controller does not answer."""
 
     def __init__(self) -> None:
-        require_slurm()
+        missing = next((name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None), None)
+        if missing:
+            raise UserError(
+                f"cluster=slurm needs SLURM, but there is no {missing} on this computer: log in to the cluster's login"
+                " node, or leave CLUSTER=slurm out."
+            )
+        try:
+            run_status.query_jobs()
+        except run_status.SlurmUnavailable as error:
+            raise UserError(
+                f"SLURM does not answer ({error}), so nothing was submitted: try again later, or leave CLUSTER=slurm"
+                " out."
+            ) from None
         self.queue = SlurmQueue()
         self.submitting = threading.Lock()
 

@@ -13,7 +13,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -24,10 +27,11 @@ from ..engine.command_line import is_of_cluster
 from ..engine.config import get
 from ..engine.errors import INTERRUPTED, UserError
 from ..engine.project import project
-from .jobs import Executor, Job, JobPool, JobStatus, LocalExecutor, LocalProcess
-from .plan import combine, plan_runs, require_one_cluster, seeds
+from .jobs import Executor, Job, JobStatus, LocalProcess, RayExecutor
+from .plan import combine, plan_runs, seeds
 from .run_status import LOGS
 
+GRACE = 20.0  # seconds for a training to save its state after it was asked to
 LINE_SECONDS = 15.0  # between two lines of a run, where there is no terminal
 LABEL_LENGTH = 30  # characters at most, in a terminal
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -41,17 +45,13 @@ def choose_executor(cfg: DictConfig) -> Executor:
             from .slurm import SlurmExecutor
 
             return SlurmExecutor()
-        if name == "ray":
-            from .ray import RayExecutor
-
-            return RayExecutor(cfg.cluster.address)
+        return RayExecutor(cfg.cluster.address) if name == "ray" else Executor()
     except ImportError:
         package = "submitit" if name == "slurm" else "ray"
         raise UserError(
             f"cluster={name} needs the package {package}: run `make setup EXTRAS={name}`, or where there is no such"
             f" target, `pip install 'samebits[{name}]'`."
         ) from None
-    return LocalExecutor()
 
 
 def sweep(overrides: list[str], at_once: int | None = None) -> int:
@@ -66,18 +66,14 @@ def sweep(overrides: list[str], at_once: int | None = None) -> int:
         UserError: a setting is wrong, data are missing, or the cluster is.
     """
     of_cluster = [override for override in overrides if is_of_cluster(override)]
-    require_one_cluster(of_cluster)
     runs = plan_runs(combine([override for override in overrides if override not in of_cluster]), of_cluster)
     executor = choose_executor(runs[0].cfg)
     try:
-        # A finished run is looked at here: there is nothing to be submitted
-        executions = [LocalProcess() if run.finished else executor.execution(run) for run in runs]
-        logs = Path(runs[0].cfg.paths.root) / LOGS
-        commands = [run.command(logs) for run in runs]
-        jobs = [
-            Job(run.label, run.overrides, logs, execution, command)
-            for run, execution, command in zip(runs, executions, commands, strict=True)
-        ]
+        logs, jobs = Path(runs[0].cfg.paths.root) / LOGS, []
+        for run in runs:
+            # a finished run is looked at here: there is nothing to be submitted
+            execution = LocalProcess() if run.finished else executor.execution(run)
+            jobs.append(Job(run.combination.label, run.command(logs), execution))
         for job in jobs:
             job.write_state()
         pool = JobPool(jobs, at_once or executor.jobs_at_once(runs))
@@ -101,13 +97,49 @@ def summary(jobs: list[Job]) -> int:
     return 1 if failed else 0
 
 
+class JobPool:
+    """Trains jobs, `at_once` of them at once: those of a list, in their order, or what a derived class gives."""
+
+    def __init__(self, jobs: Iterable[Job], at_once: int) -> None:
+        self.jobs, self.at_once, self.stopped = list(jobs), at_once, False
+
+    def run(self, update: Callable[[], None]) -> None:
+        """Train all; `update` is called some times a second.
+
+        Where it is interrupted, or a job raises an error, trainings of this computer have GRACE to save their state.
+        """
+        with ThreadPoolExecutor(self.at_once) as pool:
+            waiting = {pool.submit(work) for work in self.work()}
+            try:
+                while waiting:
+                    ended, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                    update()
+                    for future in ended:
+                        future.result()  # raises an error of ours
+            except BaseException:
+                self.stopped = True
+                for job in self.jobs:
+                    job.execution.detach()
+                try:
+                    wait(waiting, timeout=GRACE)
+                finally:  # at once, where somebody asks a second time
+                    for job in self.jobs:
+                        job.execution.kill()
+                raise
+
+    def work(self) -> list[Callable[[], None]]:
+        """List what is to be done, each in a thread: the training of each job."""
+        return [partial(job.run, lambda: self.stopped) for job in self.jobs]
+
+
 # --- progress: a bar for each training in a terminal, lines elsewhere
 
 
 class ProgressDisplay:
-    """Shows how far something is, by `bars` in a terminal; what else is shown, those who derive from it say."""
+    """Shows how far jobs are, by `bars` in a terminal; what else is shown, derived classes decide."""
 
     def __init__(self) -> None:
+        self.tasks: dict[str, TaskID] = {}  # by the job's label
         self.bars: Progress | None = None
         if sys.stdout.isatty():
             name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
@@ -116,11 +148,20 @@ class ProgressDisplay:
             message = TextColumn("{task.fields[message]}", table_column=rest)
             self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), message, expand=True)
 
-    def begin(self, bars: Progress) -> None:
-        """Draw the first bars."""
-
     def update(self) -> None:
-        """Show where things are; called now and then."""
+        """Show where the jobs are; called now and then."""
+
+    def draw(self, bars: Progress, job: Job) -> None:
+        """Draw the bar of a job."""
+        if job.label not in self.tasks:
+            self.tasks[job.label] = bars.add_task(shorten(job.label), total=1.0, start=False, message="")
+        task = self.tasks[job.label]
+        if job.status is not JobStatus.WAITING:
+            bars.start_task(task)
+        done = 1.0 if job.status is JobStatus.FINISHED else job.done
+        bars.update(task, completed=done, message=describe(job))
+        if job.status in ENDED:
+            bars.stop_task(task)
 
     def follow(self, run: Callable[[Callable[[], None]], None], interrupted: Callable[[], str]) -> None:
         """Show what `run` does; where somebody asks to stop, say so and leave with the exit status INTERRUPTED.
@@ -132,21 +173,12 @@ class ProgressDisplay:
         for number in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or the terminal was closed
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
         try:
-            if self.bars:
-                self.bars.start()
-                self.begin(self.bars)
-            run(self.update)
-            self.update()
+            with self.bars or nullcontext():
+                run(self.update)
+                self.update()
         except (KeyboardInterrupt, SystemExit):
-            self._close()
             print(f"\n{interrupted()}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        if self.bars:
-            self.bars.stop()
 
 
 class SweepDisplay(ProgressDisplay):
@@ -156,31 +188,16 @@ class SweepDisplay(ProgressDisplay):
         super().__init__()
         self.pool = pool
         self.printed: dict[str, tuple[JobStatus, float, str]] = {}
-        self.tasks: dict[str, TaskID] = {}
         count = len(pool.jobs)
         print("1 run." if count == 1 else f"{count} runs, {min(pool.at_once, count)} at once.", flush=True)
-
-    def begin(self, bars: Progress) -> None:
-        """Draw a bar for each job."""
-        for job in self.pool.jobs:
-            self.tasks[job.label] = bars.add_task(shorten(job.label), total=1.0, start=False, message="")
 
     def update(self) -> None:
         """Show where the jobs are."""
         for job in self.pool.jobs:
             if self.bars:
-                self._draw(job, self.bars)
+                self.draw(self.bars, job)
             else:
                 self._print(job)
-
-    def _draw(self, job: Job, bars: Progress) -> None:
-        task = self.tasks[job.label]
-        if job.status is not JobStatus.WAITING:
-            bars.start_task(task)
-        done = 1.0 if job.status is JobStatus.FINISHED else job.done
-        bars.update(task, completed=done, message=describe(job))
-        if job.status in ENDED:
-            bars.stop_task(task)
 
     def _print(self, job: Job) -> None:
         status, when, line = self.printed.get(job.label, (JobStatus.WAITING, time.monotonic(), ""))
@@ -230,13 +247,13 @@ def jobs_at_once(text: str | None) -> int | None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    described = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description="Train every combination of settings, here or on a cluster (cluster=slurm, cluster=ray); what is"
         " finished is skipped, what was cut off goes on.",
         epilog="Exit status: 0 all runs are finished, 1 a run failed, 2 a setting is wrong, 130 interrupted.",
     )
-    described.add_argument("settings", nargs="*", help="as for train; several values make several runs: model=cnn,mlp")
-    described.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)  # as typed to train
-    described.add_argument("--seeds", metavar="0..4", help="a run for each seed: 0..4, or 1,5,7")
-    described.add_argument("--jobs", metavar="N", help="runs at once (default: as many as cores)")
-    return described
+    options.add_argument("settings", nargs="*", help="as for train; several values make several runs: model=cnn,mlp")
+    options.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)  # as typed to train
+    options.add_argument("--seeds", metavar="0..4", help="a run for each seed: 0..4, or 1,5,7")
+    options.add_argument("--jobs", metavar="N", help="runs at once (default: as many as cores)")
+    return options

@@ -27,8 +27,8 @@ from ..engine import git_snapshot, trace_reader, weights
 from ..engine import record as records
 from ..engine.config import compose
 from ..engine.errors import UserError
+from ..engine.files import file_sha256, present_sha256
 from ..engine.git_snapshot import PATCH
-from ..engine.hashing import file_sha256, present_sha256
 from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_sha256, of_resolved, settings_that_count
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of

@@ -9,8 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..engine.files import write_atomically
-from ..engine.hashing import redact
+from ..engine.files import redact, write_atomically
 from .comparison import PLACES, VERDICTS, Comparison, print_diff, print_results, print_table, terminal, verdicts_on
 from .provenance_diff import MOST_LINES, Difference, may_change_results
 
