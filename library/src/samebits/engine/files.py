@@ -2,9 +2,9 @@
 
 Large files that have not changed are not hashed again. A file is taken to be unchanged while all that the system notes
 of it is: device, number, size, and the times of the last change of its content (mtime) and of these notes themselves
-(ctime). The latter cannot be set back, so an edit that restores the file's date is seen. A file that has just changed is
-not remembered: it could change once more within the same tick of the clock. Verdicts do not look there; they read every
-byte.
+(ctime). The latter cannot be set back, so an edit that restores the file's date is seen. A file that has just changed
+is not remembered: it could change once more within the same tick of the clock. Verdicts do not look there; they read
+every byte.
 """
 
 from __future__ import annotations
