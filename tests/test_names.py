@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from vendoring import LIBRARY
 
 from .baking import TEMPLATE
 from .conftest import IDENTITY, Project, fresh
@@ -16,6 +19,8 @@ pytestmark = pytest.mark.project
 
 SEEDS = ("SEEDS=0..4", "ARGS=trainer.max_epochs=1")
 PACKAGE = "src/handwritten_digits"
+NOW: str = tomllib.loads((LIBRARY / "pyproject.toml").read_text())["project"]["version"]
+NEXT = NOW + ".1"
 
 
 @pytest.fixture(scope="module")
@@ -66,33 +71,33 @@ def test_what_no_training_imports_renames_and_trains_nothing(seeded: Project) ->
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a newer template, whose library is 1.0.1: a comment in bundle/ has changed."""
+    """Make a newer template, whose library has another version: a comment in bundle/ has changed."""
     clone = tmp_path_factory.mktemp("newer") / "template"
     subprocess.run(["git", "clone", "--quiet", str(TEMPLATE), str(clone)], check=True)
     subprocess.run(["git", "-C", str(TEMPLATE), "diff", "--quiet", "HEAD"], check=True)  # else the clone is another one
     for path in (clone / "library/pyproject.toml", clone / "library/src/samebits/engine/__init__.py"):
         text = path.read_text()
-        assert "1.0.0" in text
-        path.write_text(text.replace('"1.0.0"', '"1.0.1"', 1))
+        assert f'"{NOW}"' in text
+        path.write_text(text.replace(f'"{NOW}"', f'"{NEXT}"', 1))
     add_comment(clone / "library/src/samebits/bundle/crate.py")
     pyproject = next(clone.glob("{{*/pyproject.toml"))
-    pyproject.write_text(pyproject.read_text().replace("==1.0.0", "==1.0.1"))
+    pyproject.write_text(pyproject.read_text().replace(f"=={NOW}", f"=={NEXT}"))
     subprocess.run([sys.executable, "-m", "vendoring"], cwd=clone, check=True)
-    commit(clone, "samebits 1.0.1")
+    commit(clone, f"samebits {NEXT}")
     return clone
 
 
 def test_a_newer_library_with_the_same_contract_renames_nothing(seeded: Project, newer: Path) -> None:
     before = runs(seeded)
     output = seeded.make("update", f"FROM={newer}", SAMEBITS_COOKIECUTTER=sys.executable)  # need not install its own
-    assert "1.0.0 → 1.0.1" in output and "contract" in output
-    assert not (seeded.path / "vendor/samebits-1.0.0-py3-none-any.whl").exists()
+    assert f"{NOW} → {NEXT}" in output and "contract" in output
+    assert not (seeded.path / f"vendor/samebits-{NOW}-py3-none-any.whl").exists()
     output = seeded.make("train")
     assert "trained already" in output
-    assert "1.0.1" in seeded.python("-m", "samebits", "--version")
+    assert NEXT in seeded.python("-m", "samebits", "--version")
     assert runs(seeded) == before
     output = seeded.make("reproduce")
-    assert "IDENTICAL" in output and re.search(r"samebits +1\.0\.0 +1\.0\.1", output), output
+    assert "IDENTICAL" in output and re.search(rf"samebits +{re.escape(NOW)} +{re.escape(NEXT)}", output), output
 
 
 def test_an_edited_file_of_the_library_is_noticed(seeded: Project) -> None:

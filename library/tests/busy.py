@@ -1,4 +1,4 @@
-"""A model that does whatever could go wrong when a run is cut off, and a loader without the engine, as a control."""
+"""A model that does whatever could go wrong when a run is cut off, and an ordinary loader."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class PlainDataset(Dataset[Any]):
 
 
 class PlainDataModule(datamodule.ArrayDataModule):  # type: ignore[name-defined] # found by its folder
-    """Order and augmentation from the global generator, without the engine."""
+    """Order and augmentation from the global generator, as most projects have it."""
 
     def train_dataloader(self) -> Any:
         """Shuffled batches, as PyTorch makes them."""
@@ -134,7 +134,7 @@ class PlainDataModule(datamodule.ArrayDataModule):  # type: ignore[name-defined]
 
 
 class SeededPlainDataModule(PlainDataModule):
-    """The same samples one by one, through the engine."""
+    """The same samples one by one, through make_loader."""
 
     def train_dataloader(self) -> Any:
         """Shuffled batches, each sample with the global generators set for it."""

@@ -45,6 +45,7 @@ DROPOUT = "model.network.dropout=0.3"
 ACCUMULATION = "+trainer.accumulate_grad_batches=3"
 BUSY = ("model._target_=tests.busy.BusyClassifier", "data.module._target_=tests.busy.BusyDataModule")
 IN_ORDER = "data.module._target_=tests.busy.InOrderDataModule"
+ANY = "data.module._target_=tests.programs.AnyDataModule"
 SHARED = ("model._target_=tests.busy.Shared", "data.module._target_=tests.busy.BusyDataModule")
 STOP = "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/loss,patience:1}"
 TRAININGS: dict[str, tuple[str, ...]] = {
@@ -58,6 +59,10 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     ),
     "dropout and augmentation": (DROPOUT, "data.module.shift=1"),
     "samples read one by one": ("data.module._target_=tests.busy.SeededPlainDataModule",),
+    "an ordinary loader": ("data.module._target_=tests.busy.PlainDataModule",),
+    "a weighted sampler": (ANY, "+data.module.loader=weighted"),
+    "a stream": (ANY, "+data.module.loader=stream", "model._target_=tests.programs.Forgetful"),
+    "two loaders": (ANY, "+data.module.loader=two"),
     "in order": (IN_ORDER, DROPOUT),
     "in order, accumulated": (IN_ORDER, DROPOUT, ACCUMULATION),
     "accumulated": (ACCUMULATION, DROPOUT),

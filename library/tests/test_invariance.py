@@ -100,7 +100,7 @@ def test_what_is_hashed_changes_the_result(settings: Compose, baseline: tuple[st
     assert inputs != baseline[0] and outputs["weights"] != baseline[1]["weights"]
 
 
-def test_samples_read_one_by_one_are_covered_too(settings: Compose) -> None:
+def test_samples_read_one_by_one_are_covered_too(settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """Datasets and transforms as they are elsewhere: the engine sets the global generators for each sample."""
 
     def weights(target: str, workers: int) -> str:
@@ -109,7 +109,10 @@ def test_samples_read_one_by_one_are_covered_too(settings: Compose) -> None:
         return str(trained(settings, *overrides)[1]["weights"])
 
     assert weights("SeededPlainDataModule", 0) == weights("SeededPlainDataModule", 2)
-    assert weights("PlainDataModule", 0) != weights("PlainDataModule", 2)  # the control
+    assert weights("PlainDataModule", 0) == weights("PlainDataModule", 2)
+    ordinary = module("samebits.engine.exact_loaders").ExactLoaders
+    monkeypatch.setattr(ordinary, "setup", lambda *given, **named: None)  # the control
+    assert weights("PlainDataModule", 1) != weights("PlainDataModule", 3)
 
 
 def test_hooks_that_draw_are_covered_too(settings: Compose) -> None:

@@ -26,13 +26,13 @@ WORDS = (
     "model.optimizer.lr=0.01",
 )
 PROCESSES = "trainer=ddp"
+FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
 
 
 @pytest.fixture(scope="module")
 def words(settings: Compose, workspace: Path) -> tuple[str, ...]:
     """Return the words by which a command trains like `settings`."""
-    few = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
-    return (f'paths.root="{workspace}"', *few, *WORDS)
+    return (f'paths.root="{workspace}"', *FEW, *WORDS)
 
 
 def run_of(models: Path) -> Path:
@@ -62,6 +62,15 @@ def test_two_processes_give_the_bits_of_one(words: tuple[str, ...], alone: Path,
     assert observed["processes"] == 2
     assert done.stdout.count("weights ") == 1, "only the first process speaks"
     assert "norm (BatchNorm2d) takes its statistics from each shard by itself" in done.stdout
+
+
+def test_ordinary_loaders_are_split_as_well(settings: Compose, workspace: Path) -> None:
+    plain = ("data.module._target_=tests.busy.PlainDataModule", "determinism.shards=4")
+    module("dummy.train").train(settings(*plain, "paths.models='${paths.root}/shards/plain'"))
+    where = (f'paths.root="{workspace}"', f'paths.models="{workspace}/shards/plain two"')
+    done = command("train", *FEW, *plain, PROCESSES, *where)
+    assert done.returncode == 0, done.stderr
+    assert results(run_of(workspace / "shards/plain two")) == results(run_of(workspace / "shards/plain"))
 
 
 def test_buffers_that_no_step_changes_stay_as_they_are() -> None:
@@ -105,7 +114,7 @@ def test_without_a_number_of_shards_there_is_one_for_each_process(settings: Comp
             r"the metric curve \(MulticlassAUROC\) is updated in training_step",
         ),
         (("model._target_=tests.busy.BusyClassifier",), "another reduce_fx than mean or sum"),
-        (("data.module._target_=tests.busy.PlainDataModule",), "need batches from make_loader"),
+        (("data.module._target_=tests.programs.AnyDataModule", "+data.module.loader=stream"), "cannot be split"),
         (("data.module.batch_size=1",), "too few samples for 2 shards"),
         (("trainer.devices=3",), "make 3 processes, and each of them needs a shard"),
         (("trainer.devices=2",), "need a command of their own"),

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from .project import LIBRARY, NAME, ROOT, UserError, command, module
 records, provenance_diff = module("samebits.engine.record"), module("samebits.verify.provenance_diff")
 comparison, verdict = module("samebits.verify.comparison"), module("samebits.verify.verdict")
 reruns = module("samebits.verify.verification")
+VERSION = module("samebits").__version__
 
 
 @pytest.fixture
@@ -197,7 +199,7 @@ def wheel(target: Path, version: str) -> Path:
         if each.is_file() and "__pycache__" not in each.parts
     }
     says = "samebits/engine/__init__.py"
-    files[says] = files[says].replace(b'"1.0.0"', f'"{version}"'.encode())
+    files[says] = files[says].replace(f'"{VERSION}"'.encode(), f'"{version}"'.encode())
     files["samebits/bundle/__init__.py"] += b"# a comment\n"
     files[f"{about}/METADATA"] = f"Metadata-Version: 2.1\nName: samebits\nVersion: {version}\n".encode()
     with zipfile.ZipFile(path, "w") as archive:
@@ -221,7 +223,7 @@ def test_a_recorded_tree_brings_its_own_library(tmp_path: Path) -> None:
     (tree / "src/some").mkdir(parents=True)
     (tree / "src/some/train.py").write_text("import samebits\nraise SystemExit(f'trained by {samebits.__version__}')\n")
     run: list[object] = [[], tmp_path, tree, "some"]
-    with pytest.raises(reruns.RerunFailed, match=r"trained by 1\.0\.0"):
+    with pytest.raises(reruns.RerunFailed, match=rf"trained by {re.escape(VERSION)}"):
         reruns.rerun(*run)
     lock(tree, "1.0.1")
     wheel(tree / "vendor", "1.0.9")  # which the lock does not name
