@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     ModelPruning,
     ProgressBar,
+    SpikeDetection,
     StochasticWeightAveraging,
     Timer,
 )
@@ -61,6 +62,7 @@ REFUSED: dict[type[pl.Callback], str] = {
     " varies it",
     ModelPruning: "rewrites the parameters while it trains, so a run that was cut off could not go on: prune the"
     " weights afterwards",
+    SpikeDetection: "cannot be read back from a checkpoint, so a run that was cut off could not go on: leave it out",
     StochasticWeightAveraging: "exchanges the schedule within an epoch, so a run that was cut off could not go on: take"
     " WeightAveraging or EMAWeightAveraging",
 }
