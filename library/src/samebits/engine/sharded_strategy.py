@@ -197,7 +197,8 @@ class ShardedStrategy(DDPStrategy):
         model = self.trained_model
         if not isinstance(batch, ShardedBatch):
             raise UserError(
-                "several processes or shards need batches that can be split: give the loader of train_dataloader() a batch_size."
+                "several processes or shards need batches that can be split: give the loader that train_dataloader()"
+                " returns a batch_size."
             )
         parameters = [each for each in model.parameters() if each.requires_grad]
         before = [each.grad for each in parameters]  # of earlier batches of the same step
