@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 
 from .errors import UserError
@@ -115,24 +116,19 @@ class FoldDataset(Dataset[Any]):
     """
 
     def __init__(self, parts: list[Any], rows: np.ndarray) -> None:
-        self.parts, self.rows = parts, rows
-        self.ends = np.cumsum([len(part) for part in parts])
+        ends = np.cumsum([len(part) for part in parts])
+        self.parts, self.part = parts, np.searchsorted(ends, rows, side="right")  # of each sample
+        self.row = rows - np.array([0, *ends])[self.part]  # and its number there
 
     def __len__(self) -> int:
-        return len(self.rows)
-
-    def place(self, row: int) -> tuple[int, int]:
-        """Return the number of the part that a sample is in, and its number there."""
-        part = int(np.searchsorted(self.ends, row, side="right"))
-        return part, row - int(self.ends[part]) + len(self.parts[part])
+        return len(self.row)
 
     def __getitem__(self, index: int) -> Any:
-        part, number = self.place(int(self.rows[index]))
-        return self.parts[part][number]
+        return self.parts[self.part[index]][int(self.row[index])]
 
 
 class BatchFoldDataset(FoldDataset):
-    """The same of data sets that read whole batches."""
+    """The same of data sets that read whole batches, of tensors or arrays."""
 
     def __init__(self, parts: list[Any], rows: np.ndarray) -> None:
         super().__init__(parts, rows)
@@ -140,27 +136,16 @@ class BatchFoldDataset(FoldDataset):
             self.augment = parts[0].augment
 
     def read_batch(self, indices: np.ndarray) -> Any:
-        """Read a batch from all parts, in the order of the indices (B,)."""
-        places = np.array([self.place(int(row)) for row in self.rows[indices]])
-        order = np.argsort(places[:, 0], kind="stable")
-        read = [
-            part.read_batch(places[places[:, 0] == number, 1])
-            for number, part in enumerate(self.parts)
-            if (places[:, 0] == number).any()
-        ]
-        return _join(read, np.argsort(order))
+        """Read a batch, each part's samples at once, in the order of the indices (B,)."""
+        part = self.part[indices]
+        found = np.unique(part)
+        read = [self.parts[number].read_batch(self.row[indices[part == number]]) for number in found]
+        order = np.argsort(np.concatenate([np.flatnonzero(part == number) for number in found]))
 
+        def join(*each: Any) -> Any:
+            return torch.cat(each)[torch.from_numpy(order)] if torch.is_tensor(each[0]) else np.concatenate(each)[order]
 
-def _join(read: list[Any], order: np.ndarray) -> Any:
-    first = read[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(read)[torch.from_numpy(order)]
-    if isinstance(first, Mapping):
-        return {key: _join([each[key] for each in read], order) for key in first}
-    if isinstance(first, tuple | list) and not isinstance(first[0], str):
-        joined = [_join(list(each), order) for each in zip(*read, strict=True)]
-        return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
-    return np.concatenate(read)[order]
+        return tree_map(join, *read)
 
 
 def fold_dataset(folds: Mapping[str, Any] | None, split: str, make: Callable[[str], Any]) -> Any:
