@@ -211,7 +211,8 @@ def confusion(panel: Panel) -> Figure | None:
                 colour = "white" if share[row, column] > 0.5 else "black"
                 axis.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
         right = int(np.trace(counts))
-        text = f"{right:,} of {counts.sum():,} test images right ({experiment.extent}); darker: more of the label's"
+        text = f"{right:,} of {counts.sum():,} test images right ({experiment.extent})"
+        text += "; the darker, the larger the label's share"
         return panel.save(figure, "confusion", f"Which labels are confused: {experiment.name}", text)
 
 

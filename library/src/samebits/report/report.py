@@ -173,7 +173,8 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
                 " be due to these."
             )
     for experiment in experiments:
-        if experiment.folds and len(experiment.folds) < (count := experiment.folds[0].of):
+        count = experiment.folds[0].of if experiment.folds else 0
+        if len(experiment.runs) < count * len(experiment.seeds):
             found.append(f"{experiment.name} has {experiment.extent}: make sweep FOLDS={count} trains what is missing.")
     found += [OVER_FOLDS] if any(experiment.folds for experiment in experiments) else []
     if any(re.search(rf" ({'|'.join(SAME)}):", experiment.name) for experiment in experiments):

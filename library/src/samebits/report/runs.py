@@ -309,8 +309,7 @@ def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
     for experiment in experiments:
         readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", experiment.first.id)
         name = re.sub(rf"[-_,]?seed={experiment.first.seed}\b", "", readable) or readable
-        if fold := experiment.first.fold:
-            name = f"{name.removesuffix(f'-{fold}')} in {fold.of} folds"
+        name = re.sub(r"-fold=\d+of(\d+)$", r" in \1 folds", name)
         alike.setdefault(name, []).append(experiment)
     for name, namesakes in alike.items():
         namesakes.sort(key=lambda one: (main not in [run.id for run in one.runs], -len(one.runs), one.first.id))
