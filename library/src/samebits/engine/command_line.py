@@ -200,6 +200,8 @@ def explain(error: Exception) -> str:
         return f"a file in configs/ is not YAML ({' '.join(text.split())}): mend that line."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
+        if key.startswith("data.folds."):
+            return f"the data has no setting {key}, so no folds: give its file in configs/data/ the group `folds`."
         known = settings_like(key)
         if known.get(key):
             return f"{key} is a group of settings: give each entry a name, +{key}.<name>=<value>."

@@ -63,6 +63,11 @@ RULES: list[Rule] = [
     ("data.split.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.test", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("data.folds.count", lambda v: _whole(v, 2), "a whole number of at least 2"),
+    ("data.folds.fold", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    ("data.folds.by", lambda v: v in ("stratified", "group", "time", "plain"), "stratified, group, time or plain"),
+    ("data.folds.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
+    ("data.folds.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
     ("model.optimizer.lr", lambda v: _real(v) and v > 0, "a number above 0"),
     ("model.network.dropout", lambda v: _real(v) and 0 <= v < 1, "a number from 0 to below 1"),
     ("determinism.enabled", lambda v: isinstance(v, bool), "true or false"),
@@ -120,6 +125,7 @@ def check(cfg: DictConfig) -> None:
     if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
     check_shards(cfg)
+    check_folds(cfg)
     if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
 
@@ -145,6 +151,27 @@ def check_shards(cfg: DictConfig) -> None:
         raise UserError("trainer.precision=16-mixed rescales as it goes, which shards cannot do: use bf16-mixed.")
     if get(cfg, "trainer.sync_batchnorm"):
         raise UserError("trainer.sync_batchnorm adds up in an order that depends on the processes: leave it out.")
+
+
+def check_folds(cfg: DictConfig) -> None:
+    """Refuse a fold that there is not, or that the data module is not told of.
+
+    Raises:
+        UserError: names the setting.
+    """
+    count, fold = get(cfg, "data.folds.count"), get(cfg, "data.folds.fold")
+    if count is fold is None:
+        return
+    if count is None or fold is None or fold >= count:
+        wanted = f"0 to {count - 1}" if count else "null, as data.folds.count is"
+        raise UserError(
+            f"data.folds.fold is {fold}, but must be {wanted}: make sweep FOLDS={count or 5} trains a run for each."
+        )
+    if get(cfg, "data.module.folds") is None:
+        raise UserError(
+            "data.folds asks for a fold, and data.module is not told of it: in configs/data/, write"
+            " `folds: ${data.folds}` under `module:`, and let its data sets come from samebits.fold_dataset."
+        )
 
 
 @cache

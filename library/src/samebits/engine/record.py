@@ -34,7 +34,7 @@ from .distributed import is_first
 from .errors import UserError
 from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
-from .inputs import RUN_PATH, inputs_id, portable_config
+from .inputs import RUN_PATH, fold_of, inputs_id, portable_config
 from .trace_reader import TRACE
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
@@ -260,7 +260,8 @@ def find_run(
         fresh: take a directory beside the finished ones: `...-2`, `...-3`.
         list_names: lists the folder; another one, where it is asked for many times.
     """
-    digits = inputs_id(inputs)
+    digits, fold = inputs_id(inputs), fold_of(inputs["config"])
+    name = f"{name}-{fold}" if fold else name
     run_id = f"{re.sub(r'[^A-Za-z0-9_=.,+-]', '_', name)}-{digits}"
     if not (models / run_id).exists():  # the same inputs under another readable name?
         run_id = list_names(models).get(digits, run_id)

@@ -33,7 +33,8 @@ from .config import instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
 from .exact_loaders import ExactLoaders
 from .files import DISK_FULL
-from .inputs import portable_config
+from .folds import RequireFolds
+from .inputs import fold_of, portable_config
 from .randomness import Reseed
 from .record import COMPUTE, HISTORY
 from .sharded_strategy import ProcessGroup, ShardedStrategy, has_lost_a_peer
@@ -109,6 +110,8 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
         callbacks.append(ProgressLines())
     if cfg.determinism.enabled:
         callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
+    if fold := fold_of(cfg):
+        callbacks.append(RequireFolds(fold[:3]))
     # first of all: the state is saved before others change it, and they find the generators set
     callbacks = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), ExactLoaders(cfg.seed), *callbacks]
     callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))

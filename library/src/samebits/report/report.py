@@ -32,9 +32,15 @@ from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
 from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
-from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
+from .tables import UNFINISHED, Comparison, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
+OVER_FOLDS = (
+    "Folds: each fold counts as the mean of its seeds. Since their training sets overlap, their mean spreads more than"
+    " Student's t says: the interval is that of the corrected resampled t-test, with the variance 1/J + n_test/n_train,"
+    " instead of 1/J, times that of the J folds, where n_train counts all samples learned from, validation included."
+    ' Source: Nadeau and Bengio (2003), "Inference for the Generalization Error", Machine Learning 52.'
+)
 
 
 def _texts(value: Any) -> bool:
@@ -49,6 +55,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "baseline": (lambda value: value is None or isinstance(value, str), "the name of an experiment, or null"),
     "classes": (lambda value: value is None or isinstance(value, list), "a list of names in brackets, or null"),
     "panels": (_texts, "a list of functions by their full names, in brackets"),
+    "per_fold": (lambda value: isinstance(value, bool), "true or false"),
     "errors": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
 }
 
@@ -56,7 +63,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
     """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
-        settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        settings = OmegaConf.merge({"per_fold": False}, OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
         values: Any = OmegaConf.to_container(settings, resolve=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError) as error:
@@ -93,6 +100,24 @@ def find_baseline(experiments: Sequence[Experiment], name: str | None) -> Experi
         names = ", ".join(repr(experiment.name) for experiment in experiments)
         raise UserError(f"{NAME}: baseline is {name!r}, but the experiments are {names}: choose one of them.")
     return found[0]
+
+
+def counterpart(experiment: Experiment, baseline: Experiment, experiments: Sequence[Experiment]) -> Experiment:
+    """Find what an experiment is compared with: the baseline, or where folds tell them apart, what has the same folds.
+
+    Of several such, it is the one with the baseline's settings, or else the first.
+    """
+    alike = [each for each in (baseline, *experiments) if each.splitting == experiment.splitting]
+
+    def settings_differ(other: Experiment) -> bool:
+        return any("folds" not in key.split(".") for key, _, _ in differing_settings(other.first, baseline.first))
+
+    return min(alike, key=settings_differ)
+
+
+def comparisons(pairs: Sequence[tuple[Experiment, Experiment]], metrics: Sequence[str]) -> list[Comparison]:
+    """Compare the second of each pair of experiments with the first, metric by metric, where both have runs for it."""
+    return [found for one, other in pairs for metric in metrics if (found := compare(one, other, metric))]
 
 
 def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
@@ -147,6 +172,11 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
                 f"{name} was trained with other code or packages than {baseline.name}: a difference between the two may"
                 " be due to these."
             )
+    for experiment in experiments:
+        count = experiment.folds[0].of if experiment.folds else 0
+        if len(experiment.runs) < count * len(experiment.seeds):
+            found.append(f"{experiment.name} has {experiment.extent}: make sweep FOLDS={count} trains what is missing.")
+    found += [OVER_FOLDS] if any(experiment.folds for experiment in experiments) else []
     if any(re.search(rf" ({'|'.join(SAME)}):", experiment.name) for experiment in experiments):
         found.append(
             "code:… and the like in a name are the first digits of the hash of what tells it from its namesakes."
@@ -156,16 +186,16 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
 
 def repeats(experiment: Experiment) -> list[str]:
     """Say which runs had the same inputs or the same result as others, and whether their weights are the same."""
-    counted = {run.seed: run for run in experiment.runs}
+    counted = {run.key: run for run in experiment.runs}
     others = [run for run in experiment.runs + experiment.repeats if not same_inputs(run, experiment.first, SAME)]
-    again = [run for run in experiment.repeats if same_inputs(run, counted[run.seed], SAME)]
+    again = [run for run in experiment.repeats if same_inputs(run, counted[run.key], SAME)]
     found = [
-        f"{run.id} had the same inputs as {counted[run.seed].id}, and came to other weights:"
-        f" make compare A=models/{counted[run.seed].id} B=models/{run.id} says where they part."
+        f"{run.id} had the same inputs as {counted[run.key].id}, and came to other weights:"
+        f" make compare A=models/{counted[run.key].id} B=models/{run.id} says where they part."
         for run in again
-        if run.weights != counted[run.seed].weights
+        if run.weights != counted[run.key].weights
     ]
-    if same := [run.id for run in again if run.weights == counted[run.seed].weights]:
+    if same := [run.id for run in again if run.weights == counted[run.key].weights]:
         found.append(
             f"Trained once more with the same inputs, to the same weights, and counted once: {', '.join(same)}."
         )
@@ -193,8 +223,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    others = [other for other in experiments if other is not baseline]
-    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
+    pairs = [(counterpart(other, baseline, experiments), other) for other in experiments]
+    pairs = [(one, other) for one, other in pairs if one is not other and same_inputs(one.first, other.first, ["data"])]
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
@@ -203,7 +233,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         figures.seeds(experiments, settings.metric, drawings),
         *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
         *(find_panel(name)(panel) for name in settings.panels),
-        figures.differences(baseline, comparable, settings.metric, drawings),
+        figures.differences(comparisons(pairs, [settings.metric]), settings.metric, drawings),
     ]
     figures.remove_others(drawings, drawn)
     spent = costs([*experiments, *tried], unfinished)
@@ -227,8 +257,9 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         several=any(len(experiment.runs) > 1 for experiment in experiments),
         tried=tried,
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
-        baseline=baseline,
-        compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
+        compared=comparisons(pairs, metrics),
+        of_folds=any(each.folds for each in experiments),
+        rows=[row for each in experiments for row in (each, *(each.of_folds() if settings.per_fold else []))],
         caveats=[*caveats(experiments, baseline), *panel.notes],
         origins=data_sets(experiments),
         **shared,
@@ -242,7 +273,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = read_settings(project().configs / "report.yaml", arguments.settings)
     for experiment in report(project().root, settings):
         found = ", ".join(f"{name} {value}" for name, value in estimates(experiment, [settings.metric]).items())
-        print(f"{experiment.name}: {len(experiment.runs)} {'seeds' if experiment.runs[1:] else 'seed'}, {found}")
+        print(f"{experiment.name}: {experiment.extent}, {found}")
     print("reports/report.html: open it in a browser; beside it figures/, results.csv, results.tex, compute.md,")
     print("checklist.md and model-card.md")
 
@@ -265,6 +296,8 @@ def original(root: Path, config: str) -> Experiment:
     if main is None:
         raise UserError("there is no main run whose procedure could be replicated: make train.")
     experiment = group(runs, main)[0]
+    if experiment.folds:
+        raise UserError("the main run is one fold of several, and a replication is of seeds: make train without folds.")
     run = next((run for run in experiment.runs if run.id == main), experiment.first)
     changed = provenance_diff.code_differences(run.record) + provenance_diff.settings_differences(run.record)[0]
     if changed:

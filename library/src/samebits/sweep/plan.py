@@ -52,6 +52,13 @@ def seeds(text: str) -> str:
     return f"seed={','.join(map(str, dict.fromkeys(found)))}"
 
 
+def folds(text: str) -> list[str]:
+    """Turn `5` into the settings that make a run for each fold, else raise a UserError."""
+    if not re.fullmatch("[1-9][0-9]{0,3}", text) or text == "1":
+        raise UserError(f"FOLDS={text} is no number of folds: write FOLDS=5, or another number of at least 2.")
+    return [f"data.folds.count={text}", f"data.folds.fold={','.join(map(str, range(int(text))))}"]
+
+
 @contextmanager
 def _hydra() -> Iterator[tuple[Any, Callable[[str], Any], str]]:
     """Give Hydra's config loader, its parser of one override, and the project's folder as an override."""
