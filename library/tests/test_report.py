@@ -246,14 +246,15 @@ def test_another_procedure_with_other_results_is_another_experiment(copy: Path) 
         ("metric=test/recall", "metric is 'test/recall', which a-seed=0-.* does not have: choose from"),
         ("baseline=c", "baseline is 'c', but the experiments are 'a', 'b': choose one of them"),
         ("metrik=x", "does not know 'metrik'"),
-        ("errors=-1", "errors is -1, but must be a whole number of at least 0"),
+        ("panels=5", "panels is 5, but must be a group of panels, each with its function as _target_"),
+        ("panels.mistakes=5", "panels is .*, but must be a group of panels"),
         ("metrics=test/f1", "metrics is 'test/f1', but must be a list"),
         ("metrics=[test/fff]", "metrics has 'test/fff', which no run has: choose from test/accuracy"),
         ("curves=[train/los]", "curves has 'train/los', which no run has: choose from"),
-        ("classes=[a,b]", "classes has 2 names, but there are 10 labels"),
-        ("panels=[dummy.panels.missing]", r"the panel dummy.panels.missing cannot be loaded \(.*\): correct its name"),
+        ("panels.confusion.classes=[a,b]", "classes has 2 names, but there are 10 labels"),
+        ("panels.other._target_=dummy.panels.missing", r"the panel dummy.panels.missing cannot be loaded \(.*\): correct its name"),
         (
-            "panels=[dummy.nowhere.missing]",
+            "panels.other._target_=dummy.nowhere.missing",
             r"the panel dummy.nowhere.missing cannot be loaded \(.*\): correct its name",
         ),
         ("exclude=['*']", r"no finished run to report on but those that configs/report.yaml excludes \(\*\)"),
@@ -265,7 +266,8 @@ def test_wrong_settings_are_refused(copy: Path, word: str, said: str) -> None:
 
 
 def test_names_are_shown_as_they_are(copy: Path) -> None:
-    write(copy, "classes=['$a$','<b>','$','d','e','f','g','h','i','j']", "errors=0")
+    names = "['$a$','<b>','$','d','e','f','g','h','i','j']"
+    write(copy, f"panels.confusion.classes={names}", "panels.mistakes.count=0")
     files = written(copy)
     assert "figures/errors.svg" not in files and b"<!-- $a$ -->" in files["figures/confusion.svg"]
 
