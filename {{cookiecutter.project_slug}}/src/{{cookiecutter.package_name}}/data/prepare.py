@@ -69,7 +69,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     except (EOFError, LookupError, OSError, TypeError, ValueError, zlib.error) as error:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         named = " and ".join(map(str, paths))
-        raise samebits.UserError(f"{named}: {reason}: mend it, or adapt read_raw() in data/prepare.py.") from error
+        raise samebits.UserError(f"{named} cannot be read ({reason}): mend it, or adapt read_raw().") from error
     rows = split_rows(arrays, cfg.data.split)
     processed.mkdir(exist_ok=True)  # not before: bad input leaves nothing behind
     for split, index in rows.items():
@@ -129,7 +129,7 @@ def split_rows(arrays: Arrays, split: DictConfig) -> Arrays:
     by = split.get("by", "stratified")
     if by not in ("plain", "stratified") or (by == "stratified" and "labels" not in arrays):
         raise samebits.UserError(
-            f"data.split.by is {by!r}, but must be plain, or stratified where read_raw() gives labels: mend configs/data/."
+            f"data.split.by is {by!r}, but must be plain, or stratified where there are labels: mend configs/data/."
         )
     labels = arrays["labels"] if by == "stratified" else None
     every = np.arange(len(next(iter(arrays.values()))))
