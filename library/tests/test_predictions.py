@@ -147,7 +147,7 @@ ALL = ("confusion", "predicted_against_true", "residuals", "loss_by_position")
 def test_a_panel_without_its_columns_says_so(tmp_path: Path, table: str) -> None:
     given = panel(tmp_path, table, settings={name: {"_target_": f"samebits.report.panels.{name}"} for name in ALL})
     assert draw_panels(given) == []
-    assert len(given.notes) == 4 and given.notes[0] == (
+    assert len(given.notes) == 3 and given.notes[0] == (
         "a-seed=0 has no predictions.csv with label, predicted, which a panel would draw."
     )
 

@@ -88,10 +88,9 @@ class Panel:
         rows = (run or self.run).predictions
         if rows and rows[0].keys() >= set(columns):
             return rows
-        if run in (None, self.run):
-            self.notes.append(
-                f"{self.run.id} has no {PREDICTIONS} with {', '.join(columns)}, which a panel would draw."
-            )
+        note = f"{self.run.id} has no {PREDICTIONS} with {', '.join(columns)}, which a panel would draw."
+        if run in (None, self.run) and note not in self.notes:
+            self.notes.append(note)
         return []
 
     def data_file(self, name: str) -> Path | None:
