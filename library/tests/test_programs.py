@@ -101,7 +101,7 @@ def test_the_metrics_are_those_of_the_weights_that_are_saved(
     assert {name: again[name] for name in measured} == measured
 
 
-SIMPLE = ("~callbacks.stop", "~callbacks.top", "~callbacks.predictions")
+SIMPLE = ("~callbacks.stop", "~callbacks.top")
 
 
 def test_the_metrics_of_several_loaders_are_all_kept(train: Train) -> None:
@@ -111,8 +111,10 @@ def test_the_metrics_of_several_loaders_are_all_kept(train: Train) -> None:
     assert list(json.loads((run / "metrics.json").read_text())) == names
 
 
-def test_a_run_without_a_validation_keeps_its_last_weights(train: Train) -> None:
+def test_a_run_without_a_validation_keeps_its_last_weights(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     run, _ = train("unvalidated", overrides=(*settings_of(task="unvalidated"), *SIMPLE, "~callbacks.best"))
+    assert capsys.readouterr().out.count("There is no predictions.csv, since test_step() returned nothing") == 1
+    assert json.loads((run / "record.json").read_text())["outputs"]["predictions"] is None
     assert list(json.loads((run / "metrics.json").read_text())) == ["test/loss"]
 
 

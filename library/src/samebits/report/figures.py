@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
-from ..engine.errors import UserError
 from ..engine.files import file_sha256, write_atomically
+from ..engine.record import PREDICTIONS
 from .runs import Experiment, FinishedRun
 from .tables import HOUR, NOT_COUNTED, TIMES, Comparison, Cost, Estimate, estimate_of, hours
 
-MOST_CLASSES = 25  # that are written out
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito (2008)
 UNITS = ((1.0, "hours"), (1 / 60, "minutes"), (1 / HOUR, "seconds"))
@@ -84,6 +82,16 @@ class Panel:
     def save(self, figure: Any, name: str, title: str, text: str) -> Figure:
         """Write a figure of `canvas`: the name of its files, its title, and what it shows, for who does not see it."""
         return save(figure, self.folder, name, title, text)
+
+    def rows(self, *columns: str, run: FinishedRun | None = None) -> list[dict[str, str]]:
+        """Read predictions.csv of the main run, or another one; no rows where it lacks a column: a note says so."""
+        rows = (run or self.run).predictions
+        if rows and rows[0].keys() >= set(columns):
+            return rows
+        note = f"{self.run.id} has no {PREDICTIONS} with {', '.join(columns)}, which a panel would draw."
+        if run in (None, self.run) and note not in self.notes:
+            self.notes.append(note)
+        return []
 
     def data_file(self, name: str) -> Path | None:
         """Find a prepared file as the run read it; None, with a note, where it is not here or another one."""
@@ -178,42 +186,6 @@ def _values_at_steps(experiment: Experiment, metric: str) -> dict[int, list[floa
     found = [run.curves[metric] for run in experiment.runs if metric in run.curves]
     common = set.intersection(*map(set, found)) if found else set()
     return {step: [curve[step] for curve in found] for step in sorted(common)}
-
-
-def confusion(panel: Panel) -> Figure | None:
-    """Draw how often each true label was given each predicted one, over all seeds: a panel for classification.
-
-    It reads the predictions.csv that `samebits.Predictions` writes; None without it.
-    """
-    experiment, classes = panel.experiment, panel.settings.classes
-    rows = [row for run in experiment.runs for row in run.predictions]
-    if not rows:
-        return None
-    pairs = [(int(row["label"]), int(row["predicted"])) for row in rows]
-    count = max(max(pair) for pair in pairs) + 1
-    if classes is not None and len(classes) < count:
-        raise UserError(
-            f"configs/report.yaml: classes has {len(classes)} names, but there are {count} labels: name all."
-        )
-    counts = np.zeros((count, count), dtype=int)
-    np.add.at(counts, tuple(np.array(pairs).T), 1)
-    names = [str(name) for name in classes or range(count)]
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with canvas(WIDTH * 0.95) as (figure, axis):
-        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        axis.grid(False)
-        axis.set(xlabel="predicted", ylabel="true")
-        if count <= MOST_CLASSES:
-            turned = 90 if max(map(len, names)) > 3 else 0
-            axis.set_xticks(range(count), names, rotation=turned)
-            axis.set_yticks(range(count), names)
-            for row, column in np.argwhere(counts):
-                colour = "white" if share[row, column] > 0.5 else "black"
-                axis.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
-        right = int(np.trace(counts))
-        text = f"{right:,} of {counts.sum():,} test images right ({experiment.extent})"
-        text += "; the darker, the larger the label's share"
-        return panel.save(figure, "confusion", f"Which labels are confused: {experiment.name}", text)
 
 
 def draw_costs(found: Sequence[Cost], folder: Path) -> None:

@@ -9,10 +9,12 @@ configs/data/<config>.yaml describes, and puts the results side by side in repor
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from hydra.utils import get_method
@@ -47,16 +49,19 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _panels(value: Any) -> bool:
+    entries = value.values() if isinstance(value, dict) else [value]
+    return all(each is None or (isinstance(each, dict) and isinstance(each.get("_target_"), str)) for each in entries)
+
+
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metric": (lambda value: isinstance(value, str), "the name of a metric"),
     "metrics": (_texts, "a list of metrics, in brackets"),
     "curves": (_texts, "a list of metrics, in brackets"),
     "exclude": (_texts, "a list of patterns, in brackets"),
     "baseline": (lambda value: value is None or isinstance(value, str), "the name of an experiment, or null"),
-    "classes": (lambda value: value is None or isinstance(value, list), "a list of names in brackets, or null"),
-    "panels": (_texts, "a list of functions by their full names, in brackets"),
+    "panels": (_panels, "a group of panels, each with its function as _target_, or null"),
     "per_fold": (lambda value: isinstance(value, bool), "true or false"),
-    "errors": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
 }
 
 
@@ -120,15 +125,34 @@ def comparisons(pairs: Sequence[tuple[Experiment, Experiment]], metrics: Sequenc
     return [found for one, other in pairs for metric in metrics if (found := compare(one, other, metric))]
 
 
-def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
-    """Find the function that draws a panel, by its full name; a UserError where there is none."""
-    try:
-        return get_method(name)
-    except (ImportError, ValueError) as error:
-        reason = str(error).splitlines()[-1].rstrip(".")
-        raise UserError(
-            f"{NAME}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
-        ) from error
+def draw_panels(panel: figures.Panel) -> list[figures.Figure]:
+    """Draw the panels that the settings name; a UserError where one is not there, or fails."""
+    entries: Any = OmegaConf.to_container(panel.settings.panels or OmegaConf.create(), resolve=True)
+    drawn = []
+    for settings in filter(None, entries.values()):
+        name = settings.pop("_target_")
+        try:
+            function = get_method(name)
+        except (ImportError, ValueError) as error:
+            reason = str(error).splitlines()[-1].rstrip(".")
+            raise UserError(
+                f"{NAME}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
+            ) from error
+        try:
+            figure = function(panel, **settings)
+            assert figure is None or isinstance(figure, figures.Figure), "it returns no figure of panel.save"
+        except UserError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            lines = [
+                each.lineno for each in extract_tb(error.__traceback__) if each.filename == inspect.getfile(function)
+            ]
+            where = f", line {lines[-1]} of {Path(inspect.getfile(function)).name}" if lines else ""
+            raise UserError(
+                f"{NAME}: the panel {name} failed ({type(error).__name__}: {error}{where}): mend it, or leave it out."
+            ) from error
+        drawn += [figure] if figure else []
+    return drawn
 
 
 def runs_of_searches(reports: Path) -> dict[str, str]:
@@ -229,10 +253,11 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
     panel = figures.Panel(of_main, main_run, settings, root / "data/processed", drawings, [])
+    of_panels = draw_panels(panel)
     drawn = [
         figures.seeds(experiments, settings.metric, drawings),
         *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
-        *(find_panel(name)(panel) for name in settings.panels),
+        *of_panels,
         figures.differences(comparisons(pairs, [settings.metric]), settings.metric, drawings),
     ]
     figures.remove_others(drawings, drawn)
@@ -255,6 +280,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         metric=settings.metric,
         headline=estimates(of_main, [settings.metric])[settings.metric],
         several=any(len(experiment.runs) > 1 for experiment in experiments),
+        panels=[figure.name for figure in of_panels],
         tried=tried,
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
         compared=comparisons(pairs, metrics),
