@@ -111,6 +111,22 @@ def test_what_another_configuration_fetched_is_removed_and_what_is_yours_is_not(
     assert (raw / "notes.txt").read_text() == "mine"
 
 
+def test_a_fetched_file_that_was_made_writable_is_still_known(tmp_path: Path) -> None:
+    """DVC does that before it runs a stage again, as after another choice of `data:`."""
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(f"{tmp_path} {name}")  # which no config pins
+        sha256 = module("samebits.engine.files").file_sha256(tmp_path / name)
+        cfg = compose([f'paths.raw="{tmp_path}/raw"'])
+        cfg.data.files = [{"uri": (tmp_path / name).as_uri(), "name": f"{name}.csv", "sha256": sha256}]
+        module("samebits.fetch").fetch(cfg)
+        (tmp_path / f"raw/{name}.csv").chmod(0o644)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["other.csv"]
+    fetch(tmp_path, (tmp_path / "one").as_uri(), hashlib.sha256((tmp_path / "one").read_bytes()).hexdigest())
+    (tmp_path / "raw/digits.csv.gz").write_bytes(b"another file than the pinned one, of its name")  # control
+    with pytest.raises(UserError, match=r"digits.csv.gz is not named"):
+        fetch(tmp_path, (tmp_path / "one").as_uri(), hashlib.sha256((tmp_path / "one").read_bytes()).hexdigest())
+
+
 @pytest.mark.parametrize(
     "uri",
     [

@@ -31,7 +31,18 @@ from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
-from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
+from .runs import (
+    SAME,
+    Experiment,
+    differing_settings,
+    divide_by_data,
+    group,
+    left_out,
+    published,
+    read_runs,
+    read_table,
+    same_inputs,
+)
 from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
@@ -48,6 +59,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "exclude": (_texts, "a list of patterns, in brackets"),
     "baseline": (lambda value: value is None or isinstance(value, str), "the name of an experiment, or null"),
     "classes": (lambda value: value is None or isinstance(value, list), "a list of names in brackets, or null"),
+    "other_data": (lambda value: isinstance(value, bool), "true or false"),
     "panels": (_texts, "a list of functions by their full names, in brackets"),
     "errors": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
 }
@@ -56,7 +68,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
     """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
-        settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        settings = OmegaConf.merge({"other_data": False}, OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
         values: Any = OmegaConf.to_container(settings, resolve=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError) as error:
@@ -188,6 +200,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
     metadata, main = read_project(root), published(models)
+    runs, elsewhere = (runs, []) if settings.other_data else divide_by_data(runs, main)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
     aside = {run.id for experiment in tried for run in experiment.runs}
@@ -229,10 +242,11 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
         baseline=baseline,
         compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
-        caveats=[*caveats(experiments, baseline), *panel.notes],
+        caveats=[*caveats(experiments, baseline), *panel.notes, *left_out(elsewhere)],
         origins=data_sets(experiments),
         **shared,
     )
+    print("\n".join(left_out(elsewhere)), end="\n" * bool(elsewhere))
     return experiments
 
 

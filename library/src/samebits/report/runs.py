@@ -61,6 +61,11 @@ class FinishedRun:
         return str(self.record["outputs"]["weights"])
 
     @property
+    def tags(self) -> list[str]:
+        """The labels that people gave to it."""
+        return list(self.record["source"].get("tags", []))
+
+    @property
     def command(self) -> str:
         """What trains it."""
         return records.command(self.record)
@@ -101,6 +106,11 @@ class Experiment:
     def seeds(self) -> list[int]:
         """The seeds."""
         return [run.seed for run in self.runs]
+
+    @property
+    def tags(self) -> list[str]:
+        """The labels that people gave to its runs."""
+        return sorted({tag for run in self.runs + self.repeats for tag in run.tags})
 
     @property
     def first(self) -> FinishedRun:
@@ -173,6 +183,23 @@ def published(models: Path) -> str | None:
 # --- which runs belong together
 
 Group = list[FinishedRun]
+
+
+def divide_by_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, Group]:
+    """Divide runs into those on the data of the main run (of the newest, where there is none) and those on other data."""
+    of_main = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
+    same = [run for run in runs if same_inputs(run, of_main, ["data"])]
+    return same, [run for run in runs if run not in same]
+
+
+def left_out(runs: Sequence[FinishedRun]) -> list[str]:
+    """Say in one sentence how many runs a report leaves out because of their data, and how to see them."""
+    names = sorted({str((run.record["inputs"].get("origin") or {}).get("title") or "untitled") for run in runs})
+    count = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    return [
+        f"Left out: {count} on other data than the main run's ({'; '.join(names)}); other_data: true in"
+        " configs/report.yaml shows them, too."
+    ][: len(runs)]
 
 
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
