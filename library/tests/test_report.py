@@ -21,6 +21,7 @@ reports = module("samebits.report.report")
 runs = module("samebits.report.runs")
 repeats, read_settings = reports.repeats, reports.read_settings
 tables = module("samebits.report.tables")
+CONTRACT = module("samebits.engine.inputs").CONTRACT
 SETTINGS = ROOT / "configs/report.yaml"
 
 
@@ -232,7 +233,7 @@ def test_another_procedure_with_other_results_is_another_experiment(copy: Path) 
 
     same, other = changed(found[0], "code"), changed(found[1], "code", weights="0" * 64)
     assert names(same) == ["a"] and names(other) == names(same, other) == ["a", "a code:…"]
-    assert names(changed(found[0], "contract", weights="0" * 64)) == ["a", "a contract:2"]
+    assert names(changed(found[0], "contract", weights="0" * 64)) == ["a", f"a contract:{CONTRACT + 1}"]
     assert names(changed(found[0], "data")) == ["a", "a data:…"]  # equal weights, but of other data
     assert names(changed(found[0], "code", seed=7)) == ["a", "a code:…"]  # no seed in common
     judged = changed(found[0], "code")

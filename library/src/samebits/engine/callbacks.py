@@ -11,6 +11,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,14 @@ class History(Logger):
         epoch = metrics.get("epoch", "")
         named = sorted((name, value) for name, value in metrics.items() if name != "epoch")
         self.file.append("".join(f"{step},{epoch},{name},{float(value)!r}\n" for name, value in named).encode())
+
+    def repeat(self, loggers: Sequence[Logger]) -> None:
+        """Log all that is here to other loggers, which an earlier start of the run may have left with more or with less."""
+        rows = [line.split(",") for line in self.file.path.read_text().splitlines()[1:]]
+        for (step, epoch), together in groupby(rows, key=lambda row: (row[0], row[1])):
+            metrics = {",".join(row[2:-1]): float(row[-1]) for row in together}
+            for logger in loggers:
+                logger.log_metrics({**metrics, **({"epoch": float(epoch)} if epoch else {})}, int(step))
 
 
 class PortableOptimizer(pl.Callback):

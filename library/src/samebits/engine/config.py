@@ -79,7 +79,7 @@ RULES: list[Rule] = [
     ("force", lambda v: isinstance(v, bool), "true or false"),
     (
         "tags",
-        lambda v: isinstance(v, list) and all(_line(str(each)) for each in v),
+        lambda v: isinstance(v, list) and all(_line(str(tag)) for tag in v),
         "words in brackets, [baseline,paper]",
     ),
     ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
@@ -198,10 +198,10 @@ def compose_as_training(overrides: Sequence[str]) -> DictConfig:
     with open_dict(cfg):
         hydra = cfg.pop("hydra")
     hydra.job.name = "train"
-    hydra.runtime.cwd, hydra.runtime.output_dir = root, os.path.normpath(os.path.join(root, hydra.run.dir))
+    hydra.runtime.cwd, hydra.runtime.output_dir = root, os.path.normpath(f"{root}/{hydra.run.dir}")
     if not any(word.startswith("paths.root=") for word in words):
         cfg.paths.root = root
-    current = HydraConfig.instance()
+    current: Any = HydraConfig.instance()
     current.cfg, before = OmegaConf.create({"hydra": hydra}), current.cfg
     try:
         _replace_hydra(cfg)
@@ -211,7 +211,7 @@ def compose_as_training(overrides: Sequence[str]) -> DictConfig:
 
 
 def _replace_hydra(node: DictConfig | ListConfig) -> None:
-    """Replace interpolations that ask Hydra; one that only a started job could answer stays, and fails where it is read."""
+    """Replace interpolations that ask Hydra; what only a started job can answer stays, and fails where it is read."""
     for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
         child = node._get_node(key)
         if isinstance(child, DictConfig | ListConfig) and isinstance(child._value(), dict | list):

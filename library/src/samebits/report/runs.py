@@ -186,7 +186,7 @@ Group = list[FinishedRun]
 
 
 def divide_by_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, Group]:
-    """Divide runs into those on the data of the main run (of the newest, where there is none) and those on other data."""
+    """Divide runs into those on the data of the main run, or where there is none of the newest, and the others."""
     of_main = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
     same = [run for run in runs if same_inputs(run, of_main, ["data"])]
     return same, [run for run in runs if run not in same]
