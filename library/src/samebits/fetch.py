@@ -97,7 +97,8 @@ def _download(uri: str, target: Path) -> None:
         with files(parts.netloc).joinpath(parts.path.lstrip("/")).open("rb") as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
     elif parts.scheme == "file":
-        shutil.copyfile(unquote(parts.path), target)
+        place = parts.path if parts.netloc == "localhost" else f"{parts.netloc}{parts.path}"
+        shutil.copyfile(project().root / unquote(place), target)
     elif parts.scheme in ("https", "doi"):
         import pooch
 

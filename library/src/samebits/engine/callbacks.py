@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +134,15 @@ class History(Logger):
         self.file.append("".join(f"{step},{epoch},{name},{float(value)!r}\n" for name, value in named).encode())
 
     def repeat(self, loggers: Sequence[Logger]) -> None:
-        """Log all that is here to other loggers, which an earlier start of the run may have left with more or with less."""
-        rows = [line.split(",") for line in self.file.path.read_text().splitlines()[1:]]
-        for (step, epoch), together in groupby(rows, key=lambda row: (row[0], row[1])):
-            metrics = {",".join(row[2:-1]): float(row[-1]) for row in together}
+        """Log all that is here to other loggers, which an earlier start of the run has left with more or with less."""
+        calls: list[tuple[tuple[str, str], dict[str, float]]] = []
+        for line in self.file.path.read_text(encoding="utf-8").splitlines()[1:]:
+            step, epoch, *name, value = line.split(",")
+            metric = ",".join(name)
+            if not calls or calls[-1][0] != (step, epoch) or metric in calls[-1][1]:
+                calls.append(((step, epoch), {}))
+            calls[-1][1][metric] = float(value)
+        for (step, epoch), metrics in calls:
             for logger in loggers:
                 logger.log_metrics({**metrics, **({"epoch": float(epoch)} if epoch else {})}, int(step))
 
