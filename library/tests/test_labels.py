@@ -41,7 +41,7 @@ def test_hydras_own_values_are_the_same_in_notebooks_and_sweeps() -> None:
         ("train", "run_name=${nothing}", "run_name cannot be read from the configuration: Interpolation key 'nothing'"),
         ("train", "model=glob(*)", "model=glob(*) names several values: for one run each, write -m model=glob(*)"),
         ("train", "+seed=3", "seed is there already, so there is nothing to add: write seed=<value>, without the +."),
-        ("train", "tags=paper", "tags is 'paper', but must be words in brackets, [baseline,paper]"),
+        ("train", "tags=paper", "tags is 'paper', but must be words in brackets, [a,b]"),
     ],
 )
 def test_what_has_no_value_is_refused_in_a_sentence(verb: str, word: str, said: str) -> None:

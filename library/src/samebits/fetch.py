@@ -30,8 +30,7 @@ FETCHED = Path(".cache/fetched")  # the sha256 of each file that was fetched her
 def fetch(cfg: DictConfig) -> list[Path]:
     """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked; return the paths.
 
-    A file that is there already with the right sha256 is kept as it is; one that was fetched and is named no longer is
-    removed.
+    A file that is there already with the right sha256 is kept as it is; a fetched one that is not named goes.
 
     Raises:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
@@ -57,10 +56,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
 
 
 def _was_fetched(path: Path) -> bool:
-    """Whether a file can be fetched again: it is read-only, as fetched files are, or its sha256 is known.
-
-    DVC makes what a stage writes writable before it runs the stage, so the mode alone does not tell.
-    """
+    """Whether a file can be fetched again: it is read-only, which DVC undoes at times, or its sha256 is known."""
     notes = [project().root / FETCHED, *(project().configs / "data").glob("*.yaml")]
     known = "".join(note.read_text(encoding="utf-8") for note in notes if note.exists())
     return not path.stat().st_mode & stat.S_IWUSR or file_sha256(path) in known

@@ -77,11 +77,7 @@ RULES: list[Rule] = [
     ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
     ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
     ("force", lambda v: isinstance(v, bool), "true or false"),
-    (
-        "tags",
-        lambda v: isinstance(v, list) and all(_line(str(tag)) for tag in v),
-        "words in brackets, [baseline,paper]",
-    ),
+    ("tags", lambda v: isinstance(v, list) and all(_line(str(tag)) for tag in v), "words in brackets, [a,b]"),
     ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
     ("cluster.name", lambda v: v in ("local", "slurm", "ray"), "local, slurm or ray"),
     *((f"cluster.{key}", _line, "a name, or null") for key in ("partition", "account", "qos", "container")),

@@ -31,18 +31,7 @@ from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
-from .runs import (
-    SAME,
-    Experiment,
-    differing_settings,
-    divide_by_data,
-    group,
-    left_out,
-    published,
-    read_runs,
-    read_table,
-    same_inputs,
-)
+from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
 from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
@@ -200,7 +189,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
     metadata, main = read_project(root), published(models)
-    runs, elsewhere = (runs, []) if settings.other_data else divide_by_data(runs, main)
+    runs, elsewhere = (runs, []) if settings.other_data else same_data(runs, main)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
     aside = {run.id for experiment in tried for run in experiment.runs}
@@ -242,11 +231,11 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
         baseline=baseline,
         compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
-        caveats=[*caveats(experiments, baseline), *panel.notes, *left_out(elsewhere)],
+        caveats=[*caveats(experiments, baseline), *panel.notes, *elsewhere],
         origins=data_sets(experiments),
         **shared,
     )
-    print("\n".join(left_out(elsewhere)), end="\n" * bool(elsewhere))
+    print(*elsewhere, sep="\n", end="\n" * len(elsewhere))
     return experiments
 
 

@@ -61,11 +61,6 @@ class FinishedRun:
         return str(self.record["outputs"]["weights"])
 
     @property
-    def tags(self) -> list[str]:
-        """The labels that people gave to it."""
-        return list(self.record["source"].get("tags", []))
-
-    @property
     def command(self) -> str:
         """What trains it."""
         return records.command(self.record)
@@ -110,7 +105,7 @@ class Experiment:
     @property
     def tags(self) -> list[str]:
         """The labels that people gave to its runs."""
-        return sorted({tag for run in self.runs + self.repeats for tag in run.tags})
+        return sorted({tag for run in self.runs + self.repeats for tag in run.record["source"].get("tags", [])})
 
     @property
     def first(self) -> FinishedRun:
@@ -185,21 +180,16 @@ def published(models: Path) -> str | None:
 Group = list[FinishedRun]
 
 
-def divide_by_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, Group]:
-    """Divide runs into those on the data of the main run, or where there is none of the newest, and the others."""
-    of_main = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
-    same = [run for run in runs if same_inputs(run, of_main, ["data"])]
-    return same, [run for run in runs if run not in same]
-
-
-def left_out(runs: Sequence[FinishedRun]) -> list[str]:
-    """Say in one sentence how many runs a report leaves out because of their data, and how to see them."""
-    names = sorted({str((run.record["inputs"].get("origin") or {}).get("title") or "untitled") for run in runs})
-    count = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
-    return [
-        f"Left out: {count} on other data than the main run's ({'; '.join(names)}); other_data: true in"
-        " configs/report.yaml shows them, too."
-    ][: len(runs)]
+def same_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, list[str]]:
+    """Keep the runs on the data of the main run, or else of the newest; say in a sentence which others there are."""
+    first = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
+    others = {id(run): run for run in runs if not same_inputs(run, first, ["data"])}
+    names = sorted({str((run.record["inputs"].get("origin") or {}).get("title")) for run in others.values()})
+    sentence = (
+        f"Left out: {len(others)} {'run' if len(others) == 1 else 'runs'} on other data than the main run's"
+        f" ({'; '.join(names)}); other_data: true in configs/report.yaml shows them, too."
+    )
+    return [run for run in runs if id(run) not in others], [sentence][: len(others)]
 
 
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:

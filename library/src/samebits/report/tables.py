@@ -121,13 +121,10 @@ def write_csv(path: Path, experiments: Sequence[Experiment]) -> None:
     metrics = list(dict.fromkeys(name for _, run in rows for name in run.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    tagged = ["tags"] if any(run.tags for _, run in rows) else []
-    writer.writerow(["experiment", "seed", "run", *metrics, "weights", *tagged])
+    writer.writerow(["experiment", "seed", "run", *metrics, "weights"])
     for experiment, run in rows:
         numbers = [repr(run.metrics[name]) if name in run.metrics else "" for name in metrics]
-        writer.writerow(
-            [experiment.name, run.seed, run.id, *numbers, run.weights, *(" ".join(run.tags) for _ in tagged)]
-        )
+        writer.writerow([experiment.name, run.seed, run.id, *numbers, run.weights])
     write_atomically(path, text.getvalue().encode())
 
 
