@@ -40,7 +40,7 @@ def test_a_regression_is_trained_measured_and_used(regression: Project) -> None:
 def test_its_report_shows_what_it_predicts(regression: Project) -> None:
     assert "1 seed, test/rmse" in regression.make("report")
     page = (regression.path / "reports/report.html").read_text()
-    assert "What it predicts" in page and "67 test samples (one seed)" in page and "Residuals: mlp" in page
+    assert "What it predicts" in page and "67 test samples (1 seed)" in page and "Residuals: mlp" in page
     assert {"predicted.svg", "residuals.svg"} <= {path.name for path in (regression.path / "reports/figures").iterdir()}
 
 

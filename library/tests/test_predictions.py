@@ -137,7 +137,7 @@ def test_regressions_are_drawn(tmp_path: Path, count: int, targets: int) -> None
 def test_losses_are_drawn_by_position(tmp_path: Path) -> None:
     table = "position,samples,loss\n" + "".join(f"{place},7,{4 - place / 10}\n" for place in range(20))
     figure = panels.loss_by_position(panel(tmp_path, table))
-    assert figure.text == "mean loss of 7 test sequences (one seed); at the first 4, at the last 2.1"
+    assert figure.text == "mean loss of 7 test sequences (1 seed); at the first 4, at the last 2.1"
 
 
 ALL = ("confusion", "predicted_against_true", "residuals", "loss_by_position")

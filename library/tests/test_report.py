@@ -22,6 +22,7 @@ runs = module("samebits.report.runs")
 CONTRACT = module("samebits.engine.inputs").CONTRACT
 repeats, read_settings = reports.repeats, reports.read_settings
 tables = module("samebits.report.tables")
+CONTRACT = module("samebits.engine.inputs").CONTRACT
 SETTINGS = ROOT / "configs/report.yaml"
 
 
@@ -160,6 +161,22 @@ def test_a_run_whose_files_are_not_its_own_is_refused(copy: Path, fault: str) ->
         write(copy)
     assert all(each in str(error.value) for each in wanted) and "put the right files back" in str(error.value)
     assert not (copy / "reports").exists()
+
+
+def test_runs_on_other_data_are_left_out_with_a_sentence(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, unfinished = runs.read_runs(copy / "models", ["debug-*"])
+    other = changed(found[0], "data")
+    found[1].record["source"]["tags"] = ["<paper>"]
+    monkeypatch.setattr(reports, "read_runs", lambda *_: ([*found, other], unfinished))
+    write(copy)
+    page, table = written(copy)["report.html"].decode(), written(copy)["results.csv"].decode()
+    sentence = "Left out: 1 run on other data than the main run&#39;s (Optical Recognition"
+    assert sentence in page and other.id not in page + table and "is not compared" not in page
+    assert "<small>(&lt;paper&gt;)</small>" in page
+    write(copy, "other_data=true")  # control
+    page = written(copy)["report.html"].decode()
+    assert sentence not in page and other.id in page and "on other data than a, so is not compared" in page
+    assert len(runs.same_data([other, *found], None)[0]) in (1, len(found))  # those of the newest run
 
 
 def test_weights_that_are_not_here_are_told(copy: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,19 @@ class History(Logger):
         epoch = metrics.get("epoch", "")
         named = sorted((name, value) for name, value in metrics.items() if name != "epoch")
         self.file.append("".join(f"{step},{epoch},{name},{float(value)!r}\n" for name, value in named).encode())
+
+    def repeat(self, loggers: Sequence[Logger]) -> None:
+        """Log all that is here to other loggers, which an earlier start of the run has left with more or with less."""
+        calls: list[tuple[tuple[str, str], dict[str, float]]] = []
+        for line in self.file.path.read_text(encoding="utf-8").splitlines()[1:]:
+            step, epoch, *name, value = line.split(",")
+            metric = ",".join(name)
+            if not calls or calls[-1][0] != (step, epoch) or metric in calls[-1][1]:
+                calls.append(((step, epoch), {}))
+            calls[-1][1][metric] = float(value)
+        for (step, epoch), metrics in calls:
+            for logger in loggers:
+                logger.log_metrics({**metrics, **({"epoch": float(epoch)} if epoch else {})}, int(step))
 
 
 class PortableOptimizer(pl.Callback):

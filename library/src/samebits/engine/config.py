@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from . import distributed
 from .errors import UserError
 from .project import project
 
+HYDRA = "${hydra:"  # begins what is looked up in Hydra's own settings
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
@@ -40,10 +43,11 @@ TIME = r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
 GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
-REQUIRED = {*GROUPS, "seed", "determinism.enabled", "determinism.portable"}
+REQUIRED = {*GROUPS, "seed", "run_name", "determinism.enabled", "determinism.portable"}
 RULES: list[Rule] = [
     *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(GROUPS)),
     ("seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("run_name", lambda v: v is not None and _line(str(v)), "a name"),
     ("trainer.max_epochs", lambda v: _whole(v, 1), "a whole number of at least 1"),
     (
         "trainer.devices",
@@ -78,6 +82,7 @@ RULES: list[Rule] = [
     ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
     ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
     ("force", lambda v: isinstance(v, bool), "true or false"),
+    ("tags", lambda v: isinstance(v, list) and all(_line(str(tag)) for tag in v), "words in brackets, [a,b]"),
     ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
     ("cluster.name", lambda v: v in ("local", "slurm", "ray"), "local, slurm or ray"),
     *((f"cluster.{key}", _line, "a name, or null") for key in ("partition", "account", "qos", "container")),
@@ -180,7 +185,7 @@ def known_settings() -> set[str]:
     train = OmegaConf.load(project().configs / "train.yaml")
     assert isinstance(train, DictConfig)
     groups = {str(name) for entry in train.defaults if isinstance(entry, DictConfig) for name in entry if entry[name]}
-    return {str(name) for name in train} - {"defaults"} | groups - {"hydra"}
+    return {"tags", *map(str, train)} - {"defaults"} | groups - {"hydra"}
 
 
 def get(cfg: DictConfig, key: str) -> Any:
@@ -200,11 +205,48 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     Paths come out absolute, so that it works from any folder.
     """
-    from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
-        return hydra_compose("train", overrides=[f"paths.root={quote(str(project().root))}", *overrides])
+        return compose_as_training(overrides)
+
+
+def compose_as_training(overrides: Sequence[str]) -> DictConfig:
+    """Compose where Hydra is initialized; each `${hydra:...}` is replaced by what it is in a training's own command."""
+    from hydra import compose as hydra_compose
+    from hydra.core.hydra_config import HydraConfig
+
+    words, root = standard_words(overrides), str(project().root)
+    cfg = hydra_compose("train", overrides=words, return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.pop("hydra")
+    hydra.job.name = "train"
+    hydra.runtime.cwd, hydra.runtime.output_dir = root, os.path.normpath(f"{root}/{hydra.run.dir}")
+    if not any(word.startswith("paths.root=") for word in words):
+        cfg.paths.root = root
+    current: Any = HydraConfig.instance()
+    current.cfg, before = OmegaConf.create({"hydra": hydra}), current.cfg
+    try:
+        _replace_hydra(cfg)
+    finally:
+        current.cfg = before
+    return cfg
+
+
+def _replace_hydra(node: DictConfig | ListConfig) -> None:
+    """Replace interpolations that ask Hydra; what only a started job can answer stays, and fails where it is read."""
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig) and isinstance(child._value(), dict | list):
+            _replace_hydra(child)
+        elif isinstance(child, Node) and HYDRA in str(child._value()):
+            with suppress(OmegaConfBaseException):
+                node[key] = node[key]
+
+
+def standard_words(overrides: Sequence[str]) -> list[str]:
+    """Let `+tags=[...]`, as people write it, set the tags whether or not configs/train.yaml declares them."""
+    return [f"+{word}" if word.startswith("+tags=") else word for word in overrides]
 
 
 def quote(text: str) -> str:

@@ -34,6 +34,7 @@ EXPECTED = "EXPECTED_INPUTS"  # environment variable: the fingerprint of what a 
 NOT_INPUTS = (
     "paths",
     "run_name",
+    "tags",
     "cluster",
     "force",
     "publish",

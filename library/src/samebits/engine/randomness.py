@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -109,13 +109,15 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from list(value.values())[:ENTRIES]
     elif isinstance(value, partial):
         yield from (value.func, *value.args, *value.keywords.values())
-    elif isinstance(value, MethodType):
+    elif isinstance(value, MethodType | BuiltinMethodType):
         yield value.__self__
-    elif isinstance(value, FunctionType):
-        yield from (cell.cell_contents for cell in value.__closure__ or () if cell != CellType())
+    elif isinstance(value, FunctionType) and value.__closure__:
+        yield from (cell.cell_contents for cell in value.__closure__ if cell != CellType())
     else:
-        with suppress(Exception):  # an object that stands in for another may raise anything when it is asked
-            yield from vars(value).values()
+        inner: list[Any] = []
+        with suppress(Exception):  # there are none, or the object answers every name in its own way
+            inner = list(vars(value).values())
+        yield from inner
 
 
 def seed_generators(generators: Generators, number: int) -> None:

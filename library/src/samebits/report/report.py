@@ -33,7 +33,7 @@ from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
-from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
+from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
 from .tables import UNFINISHED, Comparison, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
@@ -62,13 +62,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "baseline": (lambda value: value is None or isinstance(value, str), "the name of an experiment, or null"),
     "panels": (_panels, "a group of panels, each with its function as _target_, or null"),
     "per_fold": (lambda value: isinstance(value, bool), "true or false"),
+    "other_data": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
 def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
     """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
-        settings = OmegaConf.merge({"per_fold": False}, OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        defaults = {"per_fold": False, "other_data": False}
+        settings = OmegaConf.merge(defaults, OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
         values: Any = OmegaConf.to_container(settings, resolve=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError) as error:
@@ -242,6 +244,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
     metadata, main = read_project(root), published(models)
+    runs, elsewhere = (runs, []) if settings.other_data else same_data(runs, main)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
     aside = {run.id for experiment in tried for run in experiment.runs}
@@ -286,10 +289,11 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         compared=comparisons(pairs, metrics),
         of_folds=any(each.folds for each in experiments),
         rows=[row for each in experiments for row in (each, *(each.of_folds() if settings.per_fold else []))],
-        caveats=[*caveats(experiments, baseline), *panel.notes],
+        caveats=[*caveats(experiments, baseline), *panel.notes, *elsewhere],
         origins=data_sets(experiments),
         **shared,
     )
+    print(*elsewhere, sep="\n", end="\n" * len(elsewhere))
     return experiments
 
 

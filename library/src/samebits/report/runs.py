@@ -140,6 +140,11 @@ class Experiment:
         return [Experiment(runs, f"{self.name}: fold {fold.number}") for fold, runs in each]
 
     @property
+    def tags(self) -> list[str]:
+        """The labels that people gave to its runs."""
+        return sorted({tag for run in self.runs + self.repeats for tag in run.record["source"].get("tags", [])})
+
+    @property
     def first(self) -> FinishedRun:
         """The run with the lowest seed, which stands for what all have in common."""
         return self.runs[0]
@@ -210,6 +215,18 @@ def published(models: Path) -> str | None:
 # --- which runs belong together
 
 Group = list[FinishedRun]
+
+
+def same_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, list[str]]:
+    """Keep the runs on the data of the main run, or else of the newest; say in a sentence which others there are."""
+    first = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
+    others = {id(run): run for run in runs if not same_inputs(run, first, ["data"])}
+    names = sorted({str((run.record["inputs"].get("origin") or {}).get("title")) for run in others.values()})
+    sentence = (
+        f"Left out: {len(others)} {'run' if len(others) == 1 else 'runs'} on other data than the main run's"
+        f" ({'; '.join(names)}); other_data: true in configs/report.yaml shows them, too."
+    )
+    return [run for run in runs if id(run) not in others], [sentence][: len(others)]
 
 
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
