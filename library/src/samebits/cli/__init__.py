@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     from ..engine.command_line import one_sentence
 
+    if verb == "probe":
+        verb, rest = "reproduce", ["--probe", *rest]
     with one_sentence():
         if verb not in VERBS:
             close = difflib.get_close_matches(verb, VERBS, n=1)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import distributed
+from .adoption import complete, load_program, own_words, register_groups
 from .errors import UserError
 from .project import project
 
@@ -37,6 +38,8 @@ def _text(pattern: str) -> Callable[[Any], bool]:
 
 # "hours:minutes:seconds" or "days-hours:minutes:seconds": without the quotes, YAML would make 1:00:00 the number 3600
 TIME = r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)"
+
+OF_ANY_PROJECT = ("seed", "trainer.", "determinism", "callbacks.resume.", "force")  # keys whose meaning is the same
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
 GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
@@ -95,7 +98,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: names the key, its value and what would be accepted.
     """
-    known = known_settings()
+    adopted = project().adopted
+    known = known_settings() if not adopted else set(map(str, cfg))
     for name in map(str, cfg):
         if name == "search":
             raise UserError(
@@ -109,6 +113,8 @@ def check(cfg: DictConfig) -> None:
                 " a file in configs/experiment/ starts with the line `# @package _global_`."
             )
     for key, accepts, wanted in RULES:
+        if adopted and (not key.startswith(OF_ANY_PROJECT) or (get(cfg, "trainer") is None and "trainer." in key)):
+            continue
         value = get(cfg, key)
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value, resolve=False)
@@ -117,10 +123,13 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key} is {value!r}, but must be {wanted}: {mend}.")
     if cfg.determinism.enabled and get(cfg, "determinism.threads") is None:
         raise UserError("determinism.threads is null, but the number of threads matters: give one, or determinism=off.")
-    if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
+    if not adopted and get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
     check_shards(cfg)
-    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
+    if (
+        get(cfg, "determinism.portable")
+        and get(cfg, "trainer.accelerator") not in ("cpu", "auto", None)[: 3 if adopted else 1]
+    ):
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
 
 
@@ -176,8 +185,19 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
-        return hydra_compose("train", overrides=[f"paths.root={quote(str(project().root))}", *overrides])
+    here = project()
+    words = own_words([f"{here.paths}.root={quote(str(here.root))}", *overrides])
+    if here.adopted:
+        load_program()
+        register_groups()
+    job = here.train.rpartition(".")[2] if here.adopted else "app"
+    with initialize_config_dir(config_dir=str(here.configs), job_name=job, version_base="1.3"):
+        cfg = hydra_compose(here.config, overrides=words, return_hydra_config=here.adopted)
+    if here.adopted:
+        OmegaConf.set_readonly(cfg, False)
+        OmegaConf.set_struct(cfg, False)
+        cfg = complete(cfg, cfg.pop("hydra"))
+    return cfg
 
 
 def quote(text: str) -> str:

@@ -35,12 +35,20 @@ from .errors import UserError
 from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, inputs_id, portable_config
+from .project import project
 from .trace_reader import TRACE
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
 HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
-WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # words of one command, not of a run
+WISHES = (
+    "publish=",
+    "force=",
+    "paths.models=",
+    "samebits.models=",
+    "snapshot=",
+    "logger=",
+)  # words of one command, not of a run
 COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
@@ -69,7 +77,7 @@ def read_record(directory: Path) -> Record:
     """
     path = directory / RECORD
     if not path.exists():
-        raise UserError(f"{path} is missing: name the folder of a run; ls models/ lists them.")
+        raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
     try:
         record = json.loads(path.read_text())
         written = record.get("format") if isinstance(record, dict) else None
@@ -112,8 +120,11 @@ def command(record: Record) -> str:
     words = settings_of(record)
     if words is None:
         return "the command that began it"
+    here = project()
     if any("$" in word for word in words):  # which make and the shell would read as theirs
-        words = [f"models/{record['run']}/{CONFIG}"]
+        words = [f"{here.runs_in}/{record['run']}/{CONFIG}"]
+    if here.adopted:
+        return shlex.join(["python", "-m", here.train, *words])
     return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
 
 
@@ -195,7 +206,8 @@ class RunDirectory:
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = portable_config(cfg)
         settings.force, settings.publish = False, None  # wishes of this one command, not settings of the run
-        text = OmegaConf.to_yaml(settings).replace(f"run: {RUN_PATH}\n", "run: ???\n").replace(RUN_PATH, "${paths.run}")
+        settings[project().paths].run = "???"
+        text = OmegaConf.to_yaml(settings).replace(RUN_PATH, f"${{{project().paths}.run}}")
         write_atomically(self.directory / CONFIG, f"# {self.id}\n{text}".encode())
         began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
         started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}
