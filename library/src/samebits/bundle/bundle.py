@@ -59,6 +59,9 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"note: {sentence}.")
     print(f"{os.path.relpath(path)}: {path.stat().st_size:,} bytes, {number} files")
     print("Next: upload it, to Zenodo for example; ro-crate-metadata.json in it says what each file is.")
+    if project().adopted:
+        print(f"A stranger unzips it, installs the packages that {RECORD} lists, and types `samebits reproduce` there.")
+        return
     print("A stranger unzips it and types `make reproduce` there, with Python and make; neither Git nor your storage")
     print("is needed.")
     if arguments.without_data:
@@ -142,6 +145,8 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
         raise UserError(f"{shown}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
     origin = record["inputs"].get("origin", {}).get("files", [])
     private = [file["uri"] for file in origin if urlparse(file["uri"]).scheme == "file"]
+    if not with_data and project().adopted:
+        raise UserError("the data of this project have no address to be fetched from: bundle them (no --without-data).")
     if private and not with_data:
         raise UserError(
             f"{shown} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"

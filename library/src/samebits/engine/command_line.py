@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +24,7 @@ from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
 from .files import DISK_FULL
 from .inputs import NOT_INPUTS
-from .project import project, use_project
+from .project import is_adopted, project, use_project
 
 LIBRARY_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USAGE = """\
@@ -213,7 +213,7 @@ def counts(override: str) -> bool:
 
 def fail(sentence: str) -> NoReturn:
     """Print one sentence and leave with the exit status of a user's mistake."""
-    with suppress(UserError):
+    if is_adopted():
         sentence = project().commands(sentence)
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(USER_MISTAKE)

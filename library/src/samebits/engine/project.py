@@ -95,6 +95,14 @@ def project() -> Project:
     return _find(_chosen[-1] if _chosen else Path.cwd())
 
 
+def is_adopted() -> bool:
+    """Whether there is a project here, and it is an adopted one."""
+    try:
+        return project().adopted
+    except UserError:
+        return False
+
+
 def _optional(path: Path, table: dict[str, Any]) -> dict[str, Any]:
     """Read what need not be in the table."""
     names = {"train": "train", "configs": "configs_in", "config": "config", "runs": "runs_in"}

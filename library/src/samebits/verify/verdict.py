@@ -161,18 +161,18 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
         ]
     if verdict.kind is Kind.ENVIRONMENT:
+        fresh = f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code"
         portable = "train with determinism=portable, which gives the same bits on other processors;"
         return [
-            "install the recorded versions (the table has them), then compare again"
-            if project().adopted
-            else f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code",
+            "install the recorded versions, which the table has, and compare again" if project().adopted else fresh,
             *([] if verdict.portable else [f"If it says the same: {portable} or"]),
             "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
             "say in the paper how far the results are apart, as reports/reproduction.md does.",
         ]
-    if project().adopted and any(row[0].startswith("data ") for row in verdict.inputs):
+    other_data = any(row[0].startswith("data ") for row in verdict.inputs)
+    if other_data and project().adopted:
         return ["bring the run's data back, and compare again; new data are a new run"]
-    if any(row[0].startswith("data ") for row in verdict.inputs):
+    if other_data:
         return [
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..engine import record as records
 from ..engine.config import compose, quote
+from ..engine.determinism import changed
 from ..engine.errors import UserError
 from ..engine.project import project
 from ..engine.record import CONFIG, PROBE, RECORD, Record
@@ -40,7 +41,14 @@ class RerunFailed(Exception):
     """The training ended with an error; the text holds its last lines."""
 
 
-def rerun(overrides: Sequence[str], folder: Path, tree: Path, python: str = sys.executable) -> Result:
+def rerun(
+    overrides: Sequence[str],
+    folder: Path,
+    tree: Path,
+    package: str,
+    python: str = sys.executable,
+    pinned: DictConfig | None = None,
+) -> Result:
     """Train in a process of its own, printing the lines that tell how far it is, and read the result.
 
     The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
@@ -55,7 +63,16 @@ def rerun(overrides: Sequence[str], folder: Path, tree: Path, python: str = sys.
     here = replace(project(), root=tree)
     paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
+    if pinned is not None and here.adopted:  # its program may import torch before anything else
+        everything = environment | dict(changed(pinned, environment))
+        environment = {name: value for name, value in everything.items() if value is not None}
+    command = [
+        python,
+        "-m",
+        here.train if here.adopted else f"{package}.train",
+        *overrides,
+        f"{here.paths}.models={quote(str(folder))}",
+    ]
     lines: list[str] = []
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -235,7 +252,7 @@ class Verification:
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(overrides, folder, tree or self.tree, self.python)
+            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
