@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .engine import determinism, distributed, git_snapshot
+from .engine import determinism, distributed, git_snapshot, lightning
 from .engine.adoption import require_program
 from .engine.code_closure import targets
 from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
@@ -116,8 +116,9 @@ def main(
         if __name__ == "__main__":
             train()
 
-    It takes what `@hydra.main` takes, in whose place it may stand. In notebooks and tests, `train(cfg)` does the same
-    with settings from `samebits.compose`. It returns the metrics of the weights that were kept.
+    It may stand in the place of `@hydra.main`, whose arguments it takes by their names. In notebooks and tests,
+    `train(cfg)` does the same with settings from `samebits.compose`. It returns the metrics of the weights that were
+    kept.
     """
 
     def decorate(function: Train) -> Callable[..., dict[str, float]]:
@@ -206,9 +207,9 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
     paths = project().paths
     cfg[paths].run = f"${{{paths}.models}}/{run.id}"
     if project().adopted:
-        from .engine import lightning, randomness
-
         lightning.choose(targets(OmegaConf.to_container(cfg, resolve=False)))
+        from .engine import randomness  # which takes Lightning by the name that is chosen now
+
         randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
     function(Run(cfg, run))
     if distributed.is_first() and not run.finished:

@@ -113,7 +113,7 @@ def check(cfg: DictConfig) -> None:
                 " a file in configs/experiment/ starts with the line `# @package _global_`."
             )
     for key, accepts, wanted in RULES:
-        if adopted and (not key.startswith(OF_ANY_PROJECT) or (get(cfg, "trainer") is None and "trainer." in key)):
+        if adopted and not key.startswith(OF_ANY_PROJECT):
             continue
         value = get(cfg, key)
         if OmegaConf.is_config(value):
@@ -126,10 +126,8 @@ def check(cfg: DictConfig) -> None:
     if not adopted and get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
     check_shards(cfg)
-    if (
-        get(cfg, "determinism.portable")
-        and get(cfg, "trainer.accelerator") not in ("cpu", "auto", None)[: 3 if adopted else 1]
-    ):
+    accelerators = ("cpu", "auto", None) if adopted else ("cpu",)  # `equip` looks at what was chosen
+    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") not in accelerators:
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
 
 

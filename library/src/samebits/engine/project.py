@@ -70,12 +70,8 @@ class Project:
             return text
         text = re.sub(r"make train(?: ARGS=(\S+))?", lambda m: f"python -m {self.train} {m[1] or ''}".rstrip(), text)
         text = re.sub(r"\bmake (reproduce|probe|compare|show|bundle)(?: RUN=)?", r"samebits \1 ", text)
-        return (
-            text.replace(" OP=1", " --op")
-            .replace(" CODE=recorded", " --code recorded")
-            .replace(", as reports/reproduction.md does", "")
-            .replace("models/", f"{self.runs_in}/")
-        )
+        text = re.sub(r"(?<![\w/])models/", f"{self.runs_in}/", text.replace(", as reports/reproduction.md does", ""))
+        return text.replace(" OP=1", " --op").replace(" CODE=recorded", " --code recorded")
 
 
 _chosen: list[Path] = []  # by `use_project`, the last one counts
@@ -107,9 +103,9 @@ def _optional(path: Path, table: dict[str, Any]) -> dict[str, Any]:
     """Read what need not be in the table."""
     names = {"train": "train", "configs": "configs_in", "config": "config", "runs": "runs_in"}
     found: dict[str, Any] = {names[key]: value for key, value in table.items() if key in names}
-    if wrong := [key for key in table if key not in (*names, "package", "data")]:
-        raise UserError(f"{path} has {wrong[0]} under [{TABLE}], which means nothing there: leave it out.")
     data = table.get("data")
+    if wrong := [key for key in table if key not in ("package", "data", *(() if data is None else names))]:
+        raise UserError(f"{path} has {wrong[0]} under [{TABLE}], which means nothing there without data: leave it out.")
     if data is not None:
         listed = data if isinstance(data, list) else [data]
         found = {"runs_in": "logs/runs", "data": tuple(map(str, listed))} | found
@@ -119,6 +115,8 @@ def _optional(path: Path, table: dict[str, Any]) -> dict[str, Any]:
                 raise UserError(
                     f"{path} has {each!r} under [{TABLE}], but must name what is in the project: mend {key}."
                 )
+    if any(Path(found["runs_in"]).is_relative_to(each) for each in found.get("data", ())):
+        raise UserError(f"{path} has the folder of the runs in the data, under [{TABLE}]: mend data, or runs.")
     return found
 
 
@@ -137,7 +135,7 @@ def _find(folder: Path) -> Project:
         name = table.get("package") if isinstance(table, dict) else None
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f'{path} names no package: write package = "<its name>" under [{TABLE}].')
-        return Project(root, name, **_optional(path, table | {"train": table.get("train", f"{name}.train")}))
+        return Project(root, name, **{"train": f"{name}.train", **_optional(path, table)})
     raise UserError(
         f"no project was found in {folder} or above it: go to its folder, or write [{TABLE}] into its pyproject.toml"
         ' with package = "<the name of its Python package>".'

@@ -41,14 +41,8 @@ from .trace_reader import TRACE
 FORMAT = 1  # raised when a record is written so that older code would misread it
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
 HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
-WISHES = (
-    "publish=",
-    "force=",
-    "paths.models=",
-    "samebits.models=",
-    "snapshot=",
-    "logger=",
-)  # words of one command, not of a run
+# words of one command, not of a run
+WISHES = ("publish=", "force=", "paths.models=", "samebits.models=", "snapshot=", "logger=")
 COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs

@@ -121,10 +121,9 @@ def necessary(cfg: DictConfig, directory: Path) -> list[pl.Callback]:
 def in_order(callbacks: Sequence[pl.Callback]) -> list[pl.Callback]:
     """Put FIRST first, so that the others find the generators set; and last, as Lightning does, what writes weights."""
 
-    def place(each: pl.Callback) -> tuple[int, bool]:
-        return next((n for n, kind in enumerate(FIRST) if isinstance(each, kind)), len(FIRST)), isinstance(
-            each, Checkpoint
-        )
+    def place(each: pl.Callback) -> int:
+        last = len(FIRST) + isinstance(each, Checkpoint)
+        return next((number for number, kind in enumerate(FIRST) if isinstance(each, kind)), last)
 
     return sorted(callbacks, key=place)
 
@@ -202,7 +201,7 @@ def equip(trainer: pl.Trainer, cfg: DictConfig, directory: Path, validated: bool
     for name, kind in {"resume": ExactResume, "trace": TraceWriter, "probe": Probe}.items():
         if not callbacks_of(trainer, kind) and get(cfg, f"callbacks.{name}"):  # the program makes its own alone
             callbacks.append(instantiate(cfg, f"callbacks.{name}"))
-    if not callbacks_of(trainer, BestWeights) and monitors and validated and cfg.samebits.keep == "best":
+    if not callbacks_of(trainer, BestWeights) and monitors and validated and get(cfg, "samebits.keep") != "last":
         callbacks.append(BestWeights(str(monitors[0].monitor), monitors[0].mode))
     callbacks[:] = in_order([*callbacks, *necessary(cfg, directory)])
     trainer.loggers = [*trainer.loggers, History(directory / HISTORY)]
@@ -229,9 +228,8 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
             for history in histories(trainer):
                 history.start()
         # checkpoints hold plain values alone; Lightning 2.5 asks the checkpoint's reader, which knows it as well
-        safely: dict[str, Any] = (
-            {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
-        )
+        known = inspect.signature(trainer.fit).parameters
+        safely: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
         trainer.fit(model, datamodule, ckpt_path=newest, **safely)
     except OSError as error:
         if error.errno not in DISK_FULL:

@@ -60,7 +60,7 @@ def rerun(
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
     library = [] if tree == project().root else recorded_library(tree)
-    here = replace(project(), root=tree)
+    here = replace(project(), root=tree, name=package)
     paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     if pinned is not None and here.adopted:  # its program may import torch before anything else
