@@ -21,14 +21,14 @@ class Project:
     Attributes:
         root: its folder, which holds pyproject.toml.
         name: of its Python package.
-        train: the module that is the command to train.
+        train_in: the module that is the command to train, where it is not the package's `train`.
         configs_in, config, runs_in: the folder of its configs, the name of the first of them, the folder of its runs.
         data: the folders and files that a training reads; None where repro-template says how they are prepared.
     """
 
     root: Path
     name: str
-    train: str = ""
+    train_in: str = ""
     configs_in: str = "configs"
     config: str = "train"
     runs_in: str = "models"
@@ -38,6 +38,11 @@ class Project:
     def adopted(self) -> bool:
         """Whether it is a project of another shape than the template's, to whose settings adoption.py adds."""
         return self.data is not None
+
+    @property
+    def train(self) -> str:
+        """The module that is the command to train."""
+        return self.train_in or f"{self.name}.train"
 
     @property
     def paths(self) -> str:
@@ -101,7 +106,7 @@ def is_adopted() -> bool:
 
 def _optional(path: Path, table: dict[str, Any]) -> dict[str, Any]:
     """Read what need not be in the table."""
-    names = {"train": "train", "configs": "configs_in", "config": "config", "runs": "runs_in"}
+    names = {"train": "train_in", "configs": "configs_in", "config": "config", "runs": "runs_in"}
     found: dict[str, Any] = {names[key]: value for key, value in table.items() if key in names}
     data = table.get("data")
     if wrong := [key for key in table if key not in ("package", "data", *(() if data is None else names))]:
@@ -135,7 +140,7 @@ def _find(folder: Path) -> Project:
         name = table.get("package") if isinstance(table, dict) else None
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f'{path} names no package: write package = "<its name>" under [{TABLE}].')
-        return Project(root, name, **{"train": f"{name}.train", **_optional(path, table)})
+        return Project(root, name, **_optional(path, table))
     raise UserError(
         f"no project was found in {folder} or above it: go to its folder, or write [{TABLE}] into its pyproject.toml"
         ' with package = "<the name of its Python package>".'
