@@ -131,11 +131,14 @@ def test_it_is_trained_again_and_shown_and_bundled(adopted: Adopted, tmp_path: P
     shown = adopted.call("-m", "samebits", "show", str(run))
     assert "python -m src.train trainer.max_epochs=20" in shown and "lock      none" in shown and "IDENTICAL" in shown
     assert "IDENTICAL" in adopted.call("-m", "samebits", "compare", str(run), str(run))
+    kept = shutil.move(adopted.root / ".git", tmp_path / "git")
+    adopted.call("-m", "samebits", "bundle")  # of the code here, where Git is gone
+    shutil.move(kept, adopted.root / ".git")
     said = adopted.call("-m", "samebits", "bundle")
     assert "samebits reproduce" in said and "make" not in said
     (archive,) = (adopted.root / "dist").glob("*.zip")
     zipfile.ZipFile(archive).extractall(tmp_path)
-    (unpacked,) = tmp_path.iterdir()
+    (unpacked,) = tmp_path.glob("curve-fitting-*")
     assert adopted.verdict("probe", status=0, cwd=unpacked) == "IDENTICAL"
     shutil.rmtree(adopted.root / "dist")
 

@@ -250,7 +250,7 @@ def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD)
             ) from None
         here = project()
         files = [(here.source / name).relative_to(here.root).as_posix() for name in record["inputs"]["code"]]
-        for name in [*CODE, here.configs_in, *files] if here.adopted else CODE:
+        for name in dict.fromkeys([*CODE, here.configs_in, *files]) if here.adopted else CODE:
             path = project().root / name
             if path.is_dir():
                 shutil.copytree(path, target / name, ignore=shutil.ignore_patterns(*NO_CODE))

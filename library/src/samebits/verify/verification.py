@@ -66,13 +66,7 @@ def rerun(
     if pinned is not None and here.adopted:  # its program may import torch before anything else
         everything = environment | dict(changed(pinned, environment))
         environment = {name: value for name, value in everything.items() if value is not None}
-    command = [
-        python,
-        "-m",
-        here.train if here.adopted else f"{package}.train",
-        *overrides,
-        f"{here.paths}.models={quote(str(folder))}",
-    ]
+    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
     lines: list[str] = []
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
