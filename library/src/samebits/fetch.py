@@ -106,7 +106,7 @@ def _download(uri: str, target: Path) -> None:
 
 def make_available(cfg: DictConfig) -> None:
     """Fetch and prepare the data of `cfg`, unless something is prepared: whether that is right is for others to say."""
-    if (Path(cfg.paths.processed) / "dataset.json").exists():
+    if project().adopted or (Path(cfg.paths.processed) / "dataset.json").exists():
         return
     fetch(cfg)
     with tempfile.TemporaryDirectory() as folder:  # the project's own code prepares, by the command that is its own

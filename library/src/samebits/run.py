@@ -10,10 +10,12 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from .engine import determinism, distributed, git_snapshot
-from .engine.command_line import own_overrides, run_command, start_processes
+from .engine import determinism, distributed, git_snapshot, lightning
+from .engine.adoption import require_program
+from .engine.code_closure import targets
+from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
 from .engine.config import check
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
@@ -68,8 +70,9 @@ class Run:
         Raises:
             UserError: nothing could be measured afterwards, the disk is full, or an operation cannot be deterministic.
         """
-        from .engine.trainer import fit, keep_best, require_measurable
+        from .engine.trainer import equip, fit, keep_best, require_measurable, validates
 
+        equip(trainer, self.cfg, self.directory, validates(trainer, model, datamodule))
         require_measurable(trainer, model, datamodule)
         if distributed.is_first():
             begin_record(self.files, self.cfg)
@@ -100,7 +103,9 @@ class Run:
 Train = Callable[[Run], None]
 
 
-def main(config_name: str = "train") -> Callable[[Train], Callable[..., dict[str, float]]]:
+def main(
+    config_name: str = "train", config_path: str | None = None, version_base: str | None = "1.3"
+) -> Callable[[Train], Callable[..., dict[str, float]]]:
     """Make a function that trains a command, whose settings Hydra composes from `configs/<config_name>.yaml`.
 
     The command finds the run that belongs to its inputs, and calls the function unless that run has finished:
@@ -111,15 +116,19 @@ def main(config_name: str = "train") -> Callable[[Train], Callable[..., dict[str
         if __name__ == "__main__":
             train()
 
-    In notebooks and tests, `train(cfg)` does the same with settings from `samebits.compose`. It returns the metrics
-    of the weights that were kept.
+    It may stand in the place of `@hydra.main`, whose arguments it takes by their names. In notebooks and tests,
+    `train(cfg)` does the same with settings from `samebits.compose`. It returns the metrics of the weights that were
+    kept.
     """
 
     def decorate(function: Train) -> Callable[..., dict[str, float]]:
         @wraps(function)
         def command(cfg: DictConfig | None = None) -> dict[str, float]:
-            use_project(Path(inspect.getfile(function)).resolve().parent)
+            path = Path(inspect.getfile(function)).resolve()
+            use_project(path.parent)
             if cfg is None:
+                with one_sentence():
+                    require_program(path, config_path, config_name, version_base)
                 run_command(lambda composed: train(function, composed), config_name)
                 return {}
             return train(function, cfg)
@@ -162,7 +171,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
     inputs = collect(cfg)
     require_expected(inputs)
     inputs["origin"] = data_origin(cfg)
-    run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, fresh=cfg.force)
+    run = find_run(Path(cfg[project().paths].models), cfg.run_name, inputs, project().root, fresh=cfg.force)
     distributed.require_match(cfg)
     if distributed.wanted_processes(cfg) > distributed.current_rank().world_size and not run.finished:
         start_processes(distributed.wanted_processes(cfg))  # each of them comes here again; the first one does the rest
@@ -180,7 +189,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
     if not distributed.is_first():
         return {}
     if cfg.publish:
-        run.publish(Path(cfg.paths.root) / cfg.publish)
+        run.publish(Path(cfg[project().paths].root) / cfg.publish)
     show(run, cfg.publish)
     return run.metrics
 
@@ -191,11 +200,19 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
     Raises:
         UserError: the function did not measure what it trained.
     """
+    if project().adopted:
+        restart_pinned(cfg.determinism)
     determinism.require_untouched(cfg.determinism)
     determinism.before_torch(cfg.determinism)
     # torch is imported only here, so that it finds its environment as it must be
     determinism.after_torch(cfg.determinism)
-    cfg.paths.run = "${paths.models}/" + run.id
+    paths = project().paths
+    cfg[paths].run = f"${{{paths}.models}}/{run.id}"
+    if project().adopted:
+        lightning.choose(targets(OmegaConf.to_container(cfg, resolve=False)))
+        from .engine import randomness  # which takes Lightning by the name that is chosen now
+
+        randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
     function(Run(cfg, run))
     if distributed.is_first() and not run.finished:
         raise UserError(

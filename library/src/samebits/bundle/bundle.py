@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlparse
@@ -25,9 +26,9 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.errors import UserError, require_packages
 from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
-from ..engine.git_snapshot import RESULTS
+from ..engine.git_snapshot import results
 from ..engine.inputs import code_sha256, lock_sha256
-from ..engine.project import Project, project
+from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
 from ..report.documents import read_project
@@ -41,7 +42,7 @@ PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf",
 # Private, or of this computer alone, whether Git knows of it or not
 PRIVATE = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "config.local")
 CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
-REPLACED = (*RESULTS, "data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
+REPLACED = ("data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
 PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
 CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
@@ -58,6 +59,9 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"note: {sentence}.")
     print(f"{os.path.relpath(path)}: {path.stat().st_size:,} bytes, {number} files")
     print("Next: upload it, to Zenodo for example; ro-crate-metadata.json in it says what each file is.")
+    if project().adopted:
+        print(f"A stranger unzips it, installs the packages that {RECORD} lists, and types `samebits reproduce` there.")
+        return
     print("A stranger unzips it and types `make reproduce` there, with Python and make; neither Git nor your storage")
     print("is needed.")
     if arguments.without_data:
@@ -141,6 +145,8 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
         raise UserError(f"{shown}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
     origin = record["inputs"].get("origin", {}).get("files", [])
     private = [file["uri"] for file in origin if urlparse(file["uri"]).scheme == "file"]
+    if not with_data and project().adopted:
+        raise UserError("the data of this project have no address to be fetched from: bundle them (no --without-data).")
     if private and not with_data:
         raise UserError(
             f"{shown} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
@@ -148,11 +154,12 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
         )
     data = _data(shown, record, read_config(run, root), root) if with_data else {}
     remarks = write_project(record, run, staging)
-    place = f"models/{run.resolve().name}"
+    place = f"{project().runs_in}/{run.resolve().name}"
     parts = [run / name for name in PUBLISHED if (run / name).exists()] + sorted(run.glob("verdicts/*.json"))
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
-    reports = {path.relative_to(root).as_posix(): path for path in _files(root / "reports") if not path.is_symlink()}
+    written = [] if project().adopted else _files(root / "reports")
+    reports = {path.relative_to(root).as_posix(): path for path in written if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
     files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
     files |= {name: root / name for name in (*data, "dvc.lock") if (root / name).exists()}
@@ -168,7 +175,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, str]:
     """List the data that the run read, and the raw files where they are here: path in the project and sha256."""
-    processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
+    paths = cfg[project().paths]
+    processed, raw = Path(paths.processed), Path(paths.get("raw") or paths.processed)
     if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
         raise UserError(
             f"{name} read its data from outside of the project ({processed}): bundle it without them, with DATA=no, or"
@@ -205,7 +213,7 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
             f"the settings in configs/ are no longer those of {run} ({changed[0][0]}), and Git does not know those:"
             " restore them, or bundle a run of the settings here: `make train`, then `make bundle`."
         )
-    for path in (target / name for name in REPLACED):
+    for path in (target / name for name in (*results(), *(REPLACED if not project().adopted else ()))):
         for entry in path.iterdir() if path.is_dir() and not path.is_symlink() else [path]:
             if entry.name != ".gitignore":
                 _delete(entry)
@@ -278,7 +286,7 @@ def _edited_library(record: Record, target: Path) -> list[str]:
 def _require_recorded(record: Record, target: Path) -> None:
     """Refuse a tree that is not what the record says, for nobody would get the same with it."""
     inputs = record["inputs"]
-    code = code_sha256(inputs["config"], Project(target, project().name))
+    code = code_sha256(inputs["config"], replace(project(), root=target))
     changed = provenance_diff.named("code", provenance_diff.differing_files(inputs["code"], code))
     changed += provenance_diff.named("lock", provenance_diff.differing_files(inputs["lock"], lock_sha256(target)))
     if changed:

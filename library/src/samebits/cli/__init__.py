@@ -31,6 +31,8 @@ VERBS = {
     "update": ("cli.update", "", "bring a newer version of the template"),
     "eject": ("cli.eject", "", "unpack the library's source into the project"),
 }
+OF_ANY_PROJECT = ("reproduce", "compare", "show", "bundle", "config")
+HELP = {"--help", "-h"}
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 
 
@@ -48,16 +50,21 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"samebits {__version__}")
         return
     from ..engine.command_line import one_sentence
+    from ..engine.project import is_adopted
 
+    if verb == "probe":
+        verb, rest = "reproduce", ["--probe", *rest]
     with one_sentence():
         if verb not in VERBS:
             close = difflib.get_close_matches(verb, VERBS, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise UserError(f"samebits has no verb {verb!r}{hint}: `samebits --help` lists them.")
+        if verb not in OF_ANY_PROJECT and not HELP & set(rest) and is_adopted():
+            raise UserError(f"samebits {verb} needs what a project of repro-template's has: this one has none of it.")
         module, prefix, about = VERBS[verb]
         found = import_module(f"samebits.{module}")
         if verb in FORWARDED:
-            if {"--help", "-h"} & set(rest):
+            if HELP & set(rest):
                 print((found.__doc__ or "").strip())
             else:
                 getattr(found, f"{prefix}main")(rest)

@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
@@ -25,6 +23,7 @@ from . import environment
 from .distributed import is_first
 from .errors import PROGRESS_FORM, PROGRESS_SECONDS, UserError
 from .files import AppendLog, write_atomically
+from .lightning import Logger, pl
 from .record import PROBE, counters, peak_memory, read_record, read_usage
 from .sharded_strategy import ShardedStrategy
 

@@ -18,16 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor, Timer
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torchmetrics import Metric, MetricCollection
 
 from .attributes import LARGEST, ChangedAttributes, metric_state, restore_metric
 from .callbacks import History
 from .errors import RESUME_LATER, STOP_SIGNALS, UserError
 from .files import is_sealed, write_sealed
+from .lightning import ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor, Timer, TorchCheckpointIO, pl
 from .sharded_strategy import ShardedStrategy
 
 Checkpoint = dict[str, Any]

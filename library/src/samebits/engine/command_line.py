@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from .adoption import HYDRA, PINNED, complete, own_words, register_groups
 from .config import compose, quote, standard_words
+from .determinism import changed, supported
 from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
 from .files import DISK_FULL
 from .inputs import NOT_INPUTS
-from .project import project, use_project
+from .project import is_adopted, project, use_project
 
 LIBRARY_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USAGE = """\
@@ -72,12 +74,13 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
         print(usage(spec.name if spec else "train"))
         return
     follow_launcher()
-    start = project().configs / f"{config_name}.yaml"
+    here, adopted = project(), project().adopted
+    start = here.configs / f"{config_name.removesuffix('.yaml')}.yaml"
     saved = [argument for argument in sys.argv[1:] if argument.endswith("/config.yaml")]
     if saved:
         start = Path(saved[0]).resolve()
         if not start.exists():
-            fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under models/.")
+            fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under {here.runs_in}/.")
         sys.argv.remove(saved[0])
         changes = [word for word in sys.argv[1:] if not word.startswith("-") and (counts(word) or is_of_cluster(word))]
         if changes:
@@ -86,13 +89,19 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
             f"hydra.searchpath=[{quote(f'file://{project().configs}')},pkg://samebits.configs]",
             "+hydra=project",
         ]
+    elif adopted:
+        sys.argv[1:] = own_words(sys.argv[1:], HYDRA)
+        register_groups()
+    if adopted and MULTIRUN & set(sys.argv[1:]):
+        fail("-m would start several runs in one process, which is pinned for one: give a command for each.")
     sys.argv[1:] = standard_words(sys.argv[1:])
     os.chdir(project().root)
     elsewhere = [word for word in sys.argv[1:] if is_of_cluster(word)]  # where a run takes place, a sweep knows
-    if spec and (MULTIRUN & set(sys.argv[1:]) or (elsewhere and not SHOW & set(sys.argv[1:]))):
+    if spec and not adopted and (MULTIRUN & set(sys.argv[1:]) or (elsewhere and not SHOW & set(sys.argv[1:]))):
         words = [word for word in sys.argv[1:] if word not in MULTIRUN]
         os.execv(sys.executable, [sys.executable, "-m", "samebits", "sweep", *words])
     from hydra import main as hydra_decorator
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
 
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
@@ -100,7 +109,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
 
     def guarded(cfg: DictConfig) -> None:
         try:
-            task(cfg)
+            task(complete(cfg, HydraConfig.get() if adopted else None))
         except (UserError, OmegaConfBaseException) as error:
             if show_traceback:
                 raise
@@ -160,6 +169,26 @@ def start_processes(world: int) -> None:
         raise SystemExit(status)
 
 
+RESTARTED = "SAMEBITS_RESTARTED"  # environment variable: once is enough
+
+
+def restart_pinned(settings: DictConfig) -> None:
+    """Start this command anew, with the environment set, where its program has imported PyTorch before it was set.
+
+    Args:
+        settings: the group `determinism`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    late = "torch" in sys.modules and settings.enabled and changed(settings)
+    if late and HydraConfig.initialized() and RESTARTED not in os.environ and supported(settings):
+        wanted = {**STARTED_WITH, RESTARTED: "1", **dict(changed(settings, STARTED_WITH))}
+        sys.stdout.flush()
+        os.chdir(STARTED_IN)
+        kept = {name: value for name, value in wanted.items() if value is not None}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], kept)
+
+
 def own_overrides() -> list[str] | None:
     """Return what the command line gave to Hydra; None where there was none, or a run's own config.yaml."""
     from hydra.core.hydra_config import HydraConfig
@@ -168,7 +197,7 @@ def own_overrides() -> list[str] | None:
         return None
     hydra = HydraConfig.get()
     given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as they were typed, ${...} and all
-    return list(given) if hydra.job.config_name == "train" else None
+    return [word for word in given if word != PINNED] if hydra.job.config_name == project().config else None
 
 
 def is_of_cluster(override: str) -> bool:
@@ -185,6 +214,8 @@ def counts(override: str) -> bool:
 
 def fail(sentence: str) -> NoReturn:
     """Print one sentence and leave with the exit status of a user's mistake."""
+    if is_adopted():
+        sentence = project().commands(sentence)
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(USER_MISTAKE)
 

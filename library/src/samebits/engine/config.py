@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from . import distributed
+from .adoption import complete, load_program, own_words, register_groups
 from .errors import UserError
 from .project import project
 
@@ -40,6 +41,8 @@ def _text(pattern: str) -> Callable[[Any], bool]:
 
 # "hours:minutes:seconds" or "days-hours:minutes:seconds": without the quotes, YAML would make 1:00:00 the number 3600
 TIME = r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)"
+
+OF_ANY_PROJECT = ("seed", "trainer.", "determinism", "callbacks.resume.", "force")  # keys whose meaning is the same
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
 GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
@@ -105,7 +108,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: names the key, its value and what would be accepted.
     """
-    known = known_settings()
+    adopted = project().adopted
+    known = known_settings() if not adopted else set(map(str, cfg))
     for name in map(str, cfg):
         if name == "search":
             raise UserError(
@@ -119,6 +123,8 @@ def check(cfg: DictConfig) -> None:
                 " a file in configs/experiment/ starts with the line `# @package _global_`."
             )
     for key, accepts, wanted in RULES:
+        if adopted and not key.startswith(OF_ANY_PROJECT):
+            continue
         value = get(cfg, key)
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value, resolve=False)
@@ -127,11 +133,12 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key} is {value!r}, but must be {wanted}: {mend}.")
     if cfg.determinism.enabled and get(cfg, "determinism.threads") is None:
         raise UserError("determinism.threads is null, but the number of threads matters: give one, or determinism=off.")
-    if get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
+    if not adopted and get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
     check_shards(cfg)
     check_folds(cfg)
-    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") != "cpu":
+    accelerators = ("cpu", "auto", None) if adopted else ("cpu",)  # `equip` looks at what was chosen
+    if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") not in accelerators:
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
 
 
@@ -207,6 +214,9 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """
     from hydra import initialize_config_dir
 
+    if project().adopted:
+        load_program()
+        register_groups()
     with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
         return compose_as_training(overrides)
 
@@ -216,13 +226,19 @@ def compose_as_training(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra.core.hydra_config import HydraConfig
 
-    words, root = standard_words(overrides), str(project().root)
-    cfg = hydra_compose("train", overrides=words, return_hydra_config=True)
+    here = project()
+    root, key = str(here.root), f"{here.paths}.root"
+    words = own_words(standard_words(overrides))
+    if here.adopted and not any(word.lstrip("+").startswith(f"{key}=") for word in words):
+        words = own_words([f"{key}={quote(root)}", *words])
+    cfg = hydra_compose(here.config, overrides=words, return_hydra_config=True)
     with open_dict(cfg):
         hydra = cfg.pop("hydra")
-    hydra.job.name = "train"
+    hydra.job.name = here.train.rpartition(".")[2]
     hydra.runtime.cwd, hydra.runtime.output_dir = root, os.path.normpath(f"{root}/{hydra.run.dir}")
-    if not any(word.startswith("paths.root=") for word in words):
+    if here.adopted:
+        return complete(cfg, hydra)
+    if not any(word.startswith(f"{key}=") for word in words):
         cfg.paths.root = root
     current: Any = HydraConfig.instance()
     current.cfg, before = OmegaConf.create({"hydra": hydra}), current.cfg

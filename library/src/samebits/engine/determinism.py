@@ -6,7 +6,9 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -36,12 +38,16 @@ def before_torch(determinism: DictConfig) -> None:
             os.environ[name] = str(value)
 
 
+def changed(determinism: DictConfig, environment: Mapping[str, str] = os.environ) -> list[tuple[str, Any]]:
+    """List the variables that are not yet as the settings say: name and value, None where it is to be removed."""
+    pinned = {name: None if value is None else str(value) for name, value in determinism.env.items()}
+    return [(name, value) for name, value in pinned.items() if environment.get(name) != value]
+
+
 def require_untouched(determinism: DictConfig) -> None:
     """Refuse to train where PyTorch has been loaded with another environment, which it will not read again."""
-    if not determinism.enabled or "torch" not in sys.modules:
-        return
-    for name, value in determinism.env.items():
-        if os.environ.get(name) != (None if value is None else str(value)):
+    if determinism.enabled and "torch" in sys.modules:
+        for name, value in changed(determinism):
             what = f"{name} could be removed" if value is None else f"{name}={value} could be set"
             raise UserError(
                 f"PyTorch was loaded before {what}: train with other `determinism` settings in a"

@@ -67,7 +67,7 @@ def is_first() -> bool:
 
 def wanted_processes(cfg: Mapping[Any, Any]) -> int:
     """Say how many processes the settings ask for: `trainer.devices` on each of `trainer.num_nodes`."""
-    trainer = cfg["trainer"]
+    trainer = cfg.get("trainer") or {}
     devices: Any = trainer.get("devices")
     on_a_node = len(devices) if isinstance(devices, ListConfig | list) else int(devices or 1)
     return on_a_node * int(trainer.get("num_nodes") or 1)

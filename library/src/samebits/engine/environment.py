@@ -108,7 +108,9 @@ def _elsewhere(modules: Modules) -> dict[str, Path]:
     """Find what is neither installed nor the library's: name and path of each module."""
     folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
     known = tuple(f"{folder}{os.sep}" for each in (*folders, str(LIBRARY)) for folder in (each, os.path.realpath(each)))
-    others = {name: file for name, file in modules.items() if not file.startswith(known)}
+    others = {
+        name: file for name, file in modules.items() if not file.startswith(known) and file not in _installed_files()
+    }
     resolved = {name: Path(file).resolve() for name, file in others.items()}
     return {name: path for name, path in resolved.items() if not str(path).startswith(known)}
 

@@ -17,11 +17,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.connectors.data_connector import _DataLoaderSource
-from pytorch_lightning.utilities import CombinedLoader
-from pytorch_lightning.utilities._pytree import _tree_flatten as tree_flatten
 from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
@@ -29,6 +25,8 @@ from .attributes import LARGEST, ChangedAttributes
 from .callbacks import BestWeights
 from .data_loading import Loader, LocalShards, ShardedBatch, collate_shards
 from .errors import UserError
+from .lightning import CombinedLoader, _DataLoaderSource, pl
+from .lightning import _tree_flatten as tree_flatten
 from .randomness import Purpose, find_generators, seed_all, seed_everything
 
 Position = tuple[int, int, int]  # the epoch, the pass over the data in it, and the batch of that, which come next

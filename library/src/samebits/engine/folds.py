@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 
 from .errors import UserError
+from .lightning import pl
 
 SPLITS = ("train", "val", "test")
 VAL = 0.15  # of all samples, where data.folds.val does not say it

@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from .files import bytes_sha256, redact
+from .project import project
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code
 RESULTS = ("models", "shared", "reports", "dvc.lock")  # made by runs, not read by them
 NOBODY = {"GIT_AUTHOR_NAME": "run", "GIT_AUTHOR_EMAIL": "run@localhost"}
 NOBODY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in NOBODY.items()}
+
+
+def results() -> tuple[str, ...]:
+    """List what runs make: of an adopted project, the folder of its runs alone is known."""
+    here = project()
+    return (here.runs_in,) if here.adopted else RESULTS
 
 
 class NoGit(Exception):
@@ -81,8 +88,8 @@ def _take_snapshot(root: Path, run: str | None, directory: Path) -> dict[str, An
         if real.exists():
             shutil.copyfile(real, index)  # with it, Git need not read files that have not changed
         large = _large(root)
-        ignored = _ignored(root, RESULTS)  # which Git refuses to have named, and leaves out by itself
-        names = [*(name for name in RESULTS if name not in ignored), *large]
+        ignored = _ignored(root, results())  # which Git refuses to have named, and leaves out by itself
+        names = [*(name for name in results() if name not in ignored), *large]
         excluded = [f":(exclude,top,literal){prefix}{name}" for name in names]
         apart = {"GIT_INDEX_FILE": str(index)}
         git(root, "read-tree", "--reset", commit, **apart)
@@ -129,7 +136,9 @@ def _large(root: Path) -> dict[str, int]:
     listed = git(root, "ls-files", "--others", "--modified", "--exclude-standard", "-z").decode().split("\0")
     sizes = {name: (root / name).stat().st_size for name in listed if name and (root / name).is_file()}
     return {
-        name: size for name, size in sorted(sizes.items()) if size > MOST_BYTES and name.split("/")[0] not in RESULTS
+        name: size
+        for name, size in sorted(sizes.items())
+        if size > MOST_BYTES and not name.startswith(tuple(f"{each}/" for each in results()))
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from .adoption import require_data, without_root
 from .code_closure import code_closure, targets
 from .distributed import number_of_shards
 from .errors import UserError
@@ -33,6 +34,7 @@ EXPECTED = "EXPECTED_INPUTS"  # environment variable: the fingerprint of what a 
 # each of them, tests/test_invariance.py trains with another value and compares the weights.
 NOT_INPUTS = (
     "paths",
+    *(f"samebits.{name}" for name in ("root", "processed", "models", "run")),  # the paths of an adopted project
     "run_name",
     "tags",
     "cluster",
@@ -73,9 +75,10 @@ def portable_config(cfg: DictConfig) -> DictConfig:
 def _portable(cfg: DictConfig) -> dict[str, Any]:
     copy = cfg.copy()
     OmegaConf.set_struct(copy, False)
-    copy.paths.root = "."
-    copy.paths.run = RUN_PATH
-    return dict(redact(OmegaConf.to_container(copy, resolve=True)))
+    copy[project().paths].root = "."
+    copy[project().paths].run = RUN_PATH
+    plain = OmegaConf.to_container(copy, resolve=True)
+    return dict(redact(without_root(plain, project().root) if project().adopted else plain))
 
 
 def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def code_sha256(settings: dict[str, Any], where: Project | None = None) -> dict[
         where: the project; by default the one here.
     """
     where = where or project()
-    starts = frozenset({f"{where.name}.train", *targets(settings)})
+    starts = frozenset({where.train, *targets(settings)})
     return files_sha256(where.source, code_closure(where.source, starts))
 
 
@@ -158,14 +161,19 @@ def edited_library(folder: Path = LIBRARY) -> dict[str, str]:
 
 
 def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) -> dict[str, str]:
-    """Hash every file that a run reads."""
-    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()), hash_file)
+    """Hash every file that a run reads: of an adopted project, what it has named of the folder."""
+    names = project().data
+    listed = [folder] if names is None else [folder / name for name in names]
+    found = {path for each in listed for path in ([each] if each.is_file() else each.rglob("*")) if path.is_file()}
+    return files_sha256(folder, found, hash_file)
 
 
 def collect(cfg: DictConfig) -> dict[str, Any]:
     """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
     settings = settings_that_count(cfg)
-    return {"config": settings, "code": code_sha256(settings), **shared_inputs(Path(cfg.paths.processed))}
+    shared = shared_inputs(Path(cfg[project().paths].processed))
+    require_data(shared["data"], project().data or ())
+    return {"config": settings, "code": code_sha256(settings), **shared}
 
 
 def shared_inputs(data: Path) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def shared_inputs(data: Path) -> dict[str, Any]:
     Returns:
         `lock` and `data`, the sha256 of each file; `contract`; `library`, where files of it are not as released.
     """
-    with hash_cache(project().root / HASHES) as hash_file:
+    with hash_cache((project().runs if project().adopted else project().root) / HASHES) as hash_file:
         found = {"lock": lock_sha256(project().root), "data": data_sha256(data, hash_file), "contract": CONTRACT}
     edited = edited_library()
     return found | ({"library": edited} if edited else {})
@@ -241,6 +249,8 @@ def require_prepared(cfg: DictConfig) -> None:
     Raises:
         UserError: says which setting differs.
     """
+    if project().adopted:
+        return  # its data are what `collect` finds
     path = Path(cfg.paths.processed) / "dataset.json"
     if not path.exists():
         raise UserError(f"{path} is missing: run `make data`.")
@@ -255,6 +265,8 @@ def require_prepared(cfg: DictConfig) -> None:
 
 def data_origin(cfg: DictConfig) -> dict[str, Any]:
     """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
+    if project().adopted:
+        return {}  # whose data have no card
     made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
     files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
     card = str(cfg.data.get("card") or "data/README.md")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -19,10 +21,38 @@ class Project:
     Attributes:
         root: its folder, which holds pyproject.toml.
         name: of its Python package.
+        train_in: the module that is the command to train, where it is not the package's `train`.
+        configs_in, config, runs_in: the folder of its configs, the name of the first of them, the folder of its runs.
+        data: the folders and files that a training reads; None where repro-template says how they are prepared.
     """
 
     root: Path
     name: str
+    train_in: str = ""
+    configs_in: str = "configs"
+    config: str = "train"
+    runs_in: str = "models"
+    data: tuple[str, ...] | None = None
+
+    @property
+    def adopted(self) -> bool:
+        """Whether it is a project of another shape than the template's, to whose settings adoption.py adds."""
+        return self.data is not None
+
+    @property
+    def train(self) -> str:
+        """The module that is the command to train."""
+        return self.train_in or f"{self.name}.train"
+
+    @property
+    def paths(self) -> str:
+        """The group of settings that says where things are: in an adopted project, `paths` may mean something else."""
+        return "samebits" if self.adopted else "paths"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the runs."""
+        return self.root / self.runs_in
 
     @property
     def package(self) -> Path:
@@ -37,7 +67,16 @@ class Project:
     @property
     def configs(self) -> Path:
         """The folder of the Hydra configs."""
-        return self.root / "configs"
+        return self.root / self.configs_in
+
+    def commands(self, text: str) -> str:
+        """Name in a sentence the commands that there are: without the template's Makefile, these are the library's."""
+        if not self.adopted:
+            return text
+        text = re.sub(r"make train(?: ARGS=(\S+))?", lambda m: f"python -m {self.train} {m[1] or ''}".rstrip(), text)
+        text = re.sub(r"\bmake (reproduce|probe|compare|show|bundle)(?: RUN=)?", r"samebits \1 ", text)
+        text = re.sub(r"(?<![\w/])models/", f"{self.runs_in}/", text.replace(", as reports/reproduction.md does", ""))
+        return text.replace(" OP=1", " --op").replace(" CODE=recorded", " --code recorded")
 
 
 _chosen: list[Path] = []  # by `use_project`, the last one counts
@@ -57,6 +96,35 @@ def project() -> Project:
     return _find(_chosen[-1] if _chosen else Path.cwd())
 
 
+def is_adopted() -> bool:
+    """Whether there is a project here, and it is an adopted one."""
+    try:
+        return project().adopted
+    except UserError:
+        return False
+
+
+def _optional(path: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """Read what need not be in the table."""
+    names = {"train": "train_in", "configs": "configs_in", "config": "config", "runs": "runs_in"}
+    found: dict[str, Any] = {names[key]: value for key, value in table.items() if key in names}
+    data = table.get("data")
+    if wrong := [key for key in table if key not in ("package", "data", *(() if data is None else names))]:
+        raise UserError(f"{path} has {wrong[0]} under [{TABLE}], which means nothing there without data: leave it out.")
+    if data is not None:
+        listed = data if isinstance(data, list) else [data]
+        found = {"runs_in": "logs/runs", "data": tuple(map(str, listed))} | found
+    for key, value in found.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if not isinstance(each, str) or Path(each).is_absolute() or ".." in Path(each).parts:
+                raise UserError(
+                    f"{path} has {each!r} under [{TABLE}], but must name what is in the project: mend {key}."
+                )
+    if any(Path(found["runs_in"]).is_relative_to(each) for each in found.get("data", ())):
+        raise UserError(f"{path} has the folder of the runs in the data, under [{TABLE}]: mend data, or runs.")
+    return found
+
+
 @cache
 def _find(folder: Path) -> Project:
     for root in (folder, *folder.parents):
@@ -72,7 +140,7 @@ def _find(folder: Path) -> Project:
         name = table.get("package") if isinstance(table, dict) else None
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f'{path} names no package: write package = "<its name>" under [{TABLE}].')
-        return Project(root, name)
+        return Project(root, name, **_optional(path, table))
     raise UserError(
         f"no project was found in {folder} or above it: go to its folder, or write [{TABLE}] into its pyproject.toml"
         ' with package = "<the name of its Python package>".'

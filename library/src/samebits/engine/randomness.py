@@ -21,10 +21,11 @@ from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleT
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+
+from .lightning import pl
 
 MASK = 2**64 - 1
 

@@ -35,12 +35,14 @@ from .errors import UserError
 from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, inputs_id, portable_config
+from .project import project
 from .trace_reader import TRACE
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
 HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
-WISHES = ("publish=", "force=", "paths.models=", "snapshot=", "logger=")  # words of one command, not of a run
+# words of one command, not of a run
+WISHES = ("publish=", "force=", "paths.models=", "samebits.models=", "snapshot=", "logger=")
 COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 LONGEST_NAME = 200  # characters of the readable part; file systems take 255 in all, with what is added to it
@@ -70,7 +72,7 @@ def read_record(directory: Path) -> Record:
     """
     path = directory / RECORD
     if not path.exists():
-        raise UserError(f"{path} is missing: name the folder of a run; ls models/ lists them.")
+        raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
     try:
         record = json.loads(path.read_text())
         written = record.get("format") if isinstance(record, dict) else None
@@ -113,8 +115,11 @@ def command(record: Record) -> str:
     words = settings_of(record)
     if words is None:
         return "the command that began it"
+    here = project()
     if any("$" in word for word in words):  # which make and the shell would read as theirs
-        words = [f"models/{record['run']}/{CONFIG}"]
+        words = [f"{here.runs_in}/{record['run']}/{CONFIG}"]
+    if here.adopted:
+        return shlex.join(["python", "-m", here.train, *words])
     # in quotes, where a word holds a blank or a quote
     quoted = [json.dumps(word, ensure_ascii=False) if re.search(r"[\s'\"\\]", word) else word for word in words]
     return f"make train ARGS={shlex.quote(' '.join(quoted))}" if words else "make train"
@@ -198,7 +203,8 @@ class RunDirectory:
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = portable_config(cfg)
         settings.force, settings.publish = False, None  # wishes of this one command, not settings of the run
-        text = OmegaConf.to_yaml(settings).replace(f"run: {RUN_PATH}\n", "run: ???\n").replace(RUN_PATH, "${paths.run}")
+        settings[project().paths].run = "???"
+        text = OmegaConf.to_yaml(settings).replace(RUN_PATH, f"${{{project().paths}.run}}")
         write_atomically(self.directory / CONFIG, f"# {self.id}\n{text}".encode())
         began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
         started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def main_run() -> Path:
     """Name the folder that the pipeline's main run is published to."""
-    return project().root / "models" / "main"
+    return project().runs / "main"
 
 
 def read_config(run: Path, root: Path | None = None) -> DictConfig:
@@ -77,7 +77,7 @@ class SavedRun:
         """
         require_prepared(self.cfg)
         model = self.model()
-        warn_of_changes(self.directory, "data", data_sha256(Path(self.cfg.paths.processed)))
+        warn_of_changes(self.directory, "data", data_sha256(Path(self.cfg[project().paths].processed)))
         from .config import instantiate
         from .trainer import evaluation_trainer, measure
 
@@ -106,7 +106,7 @@ def newest_run() -> Path:
         UserError: there is none.
     """
     found = []
-    models = project().root / "models"
+    models = project().runs
     for path in models.glob("*/record.json"):
         try:
             observed = json.loads(path.read_text())["observed"]

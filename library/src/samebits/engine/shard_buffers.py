@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_sum
 
 from .errors import UserError
+from .lightning import pl
 
 T = TypeVar("T")
 Node = tuple[int, int]  # of the tree: its leaves, from the first one to before the second

@@ -17,16 +17,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
-from pytorch_lightning.strategies import DDPStrategy, ParallelStrategy
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from . import distributed, fingerprint
 from .data_loading import LocalShards, ShardedBatch, local_shards
 from .errors import UserError
+from .lightning import ClusterEnvironment, DDPStrategy, ParallelStrategy, SLURMEnvironment, pl
 from .randomness import Generators, Purpose, seed_all, seed_everything
 from .shard_buffers import REQUESTS, GradientBucket, Node, ShardBuffers, ShardLogging, largest_nodes, tree_reduce
 

@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -26,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from . import fingerprint
 from .files import AppendLog
 from .fingerprint import DIGITS, of_tensors
+from .lightning import pl
 from .sharded_strategy import ShardedStrategy
 
 NO_RESULT = ("set_", "resize_")  # change what a tensor refers to, before there is anything in it

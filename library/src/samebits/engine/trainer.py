@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import logging
 import math
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import (
-    BatchSizeFinder,
-    Checkpoint,
-    LearningRateFinder,
-    ModelPruning,
-    ProgressBar,
-    SpikeDetection,
-    StochasticWeightAveraging,
-    Timer,
-)
-from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from . import determinism, distributed
-from .callbacks import BestWeights, History, KeptWeights, PortableOptimizer, ProgressLines, ResourceUsage, SameHardware
+from .callbacks import (
+    BestWeights,
+    History,
+    KeptWeights,
+    PortableOptimizer,
+    Probe,
+    ProgressLines,
+    ResourceUsage,
+    SameHardware,
+)
 from .checkpoint import ExactResume, SealedCheckpointIO, histories
-from .config import instantiate, instantiate_all
+from .config import get, instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
 from .exact_loaders import ExactLoaders
 from .files import DISK_FULL
 from .folds import RequireFolds
 from .inputs import fold_of, portable_config
+from .lightning import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
+    PassThroughProfiler,
+    ProgressBar,
+    SingleDeviceStrategy,
+    SpikeDetection,
+    StochasticWeightAveraging,
+    Timer,
+    is_overridden,
+    pl,
+)
 from .randomness import Reseed
 from .record import COMPUTE, HISTORY
 from .sharded_strategy import ProcessGroup, ShardedStrategy, has_lost_a_peer
+from .trace_writer import TraceWriter
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 ALWAYS, LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc takes no larger ones
@@ -96,25 +110,43 @@ class NoProfiler(PassThroughProfiler):
         return self.context
 
 
+FIRST = (ExactResume, ResourceUsage, Reseed, ExactLoaders)  # the state is saved before others change it
+
+
+def necessary(cfg: DictConfig, directory: Path) -> list[pl.Callback]:
+    """Make the callbacks that every training has."""
+    made: list[pl.Callback] = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), ExactLoaders(cfg.seed)]
+    if cfg.determinism.enabled:
+        made.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
+    return made
+
+
+def in_order(callbacks: Sequence[pl.Callback]) -> list[pl.Callback]:
+    """Put FIRST first, so that the others find the generators set; and last, as Lightning does, what writes weights."""
+
+    def place(each: pl.Callback) -> int:
+        last = len(FIRST) + isinstance(each, Checkpoint)
+        return next((number for number, kind in enumerate(FIRST) if isinstance(each, kind)), last)
+
+    return sorted(callbacks, key=place)
+
+
 def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     """Make the Trainer of a run's settings and directory, with its callbacks and loggers; these get all settings.
 
     Where nobody can watch a progress bar, lines take its place.
     """
     silence_lightning()
-    bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
+    wanted = cfg.trainer.get("enable_progress_bar", True)
+    bar = wanted and sys.stderr.isatty()
     callbacks = [each for each in instantiate_all(cfg, "callbacks") if bar or not isinstance(each, ProgressBar)]
     for callback in callbacks:
         require_repeatable(callback)
-    if cfg.trainer.enable_progress_bar and not bar:
+    if wanted and not bar:
         callbacks.append(ProgressLines())
-    if cfg.determinism.enabled:
-        callbacks.append(PortableOptimizer() if cfg.determinism.portable else SameHardware())
     if fold := fold_of(cfg):
         callbacks.append(RequireFolds(fold[:3]))
-    # first of all: the state is saved before others change it, and they find the generators set
-    callbacks = [ResourceUsage(directory / COMPUTE), Reseed(cfg.seed), ExactLoaders(cfg.seed), *callbacks]
-    callbacks = sorted(callbacks, key=lambda each: not isinstance(each, ExactResume))
+    callbacks = in_order([*callbacks, *necessary(cfg, directory)])
     loggers = [History(directory / HISTORY), *instantiate_all(cfg, "logger")]
     plugins: list[Any] = [SealedCheckpointIO()]
     options: dict[str, Any] = {} if cfg.trainer.get("profiler") else {"profiler": NoProfiler()}
@@ -140,6 +172,49 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
     return trainer
 
 
+def equip(trainer: pl.Trainer, cfg: DictConfig, directory: Path, validated: bool) -> None:
+    """Give a Trainer that the program has made what every training needs; one of `build_trainer` has it.
+
+    Args:
+        trainer: it keeps its callbacks and loggers.
+        cfg: the run's settings.
+        directory: the run's.
+        validated: whether there is a validation; then the weights that a ModelCheckpoint finds best are kept.
+
+    Raises:
+        UserError: it is of a kind whose training cannot be repeated.
+    """
+    if callbacks_of(trainer, ResourceUsage):
+        return
+    if not isinstance(trainer, pl.Trainer):
+        raise UserError(
+            f"the Trainer is not one of {pl.__name__}, whose classes the program also uses: take one of both."
+        )
+    if not isinstance(trainer.strategy, SingleDeviceStrategy):
+        raise UserError(
+            "the Trainer has several processes, which only one of run.trainer() splits batches for in the same way each"
+            " time: say trainer=run.trainer(), or trainer.devices=1."
+        )
+    if cfg.determinism.portable and trainer.strategy.root_device.type != "cpu":
+        raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
+    if cfg.determinism.enabled:
+        determinism.after_torch(cfg.determinism)  # making the Trainer may have changed it
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set elsewhere
+    monitors = [each for each in callbacks_of(trainer, ModelCheckpoint) if each.monitor]
+    for callback in callbacks:
+        require_repeatable(callback)
+    for name, kind in {"resume": ExactResume, "trace": TraceWriter, "probe": Probe}.items():
+        if not callbacks_of(trainer, kind) and get(cfg, f"callbacks.{name}"):  # the program makes its own alone
+            callbacks.append(instantiate(cfg, f"callbacks.{name}"))
+    if not callbacks_of(trainer, BestWeights) and monitors and validated and get(cfg, "samebits.keep") != "last":
+        callbacks.append(BestWeights(str(monitors[0].monitor), monitors[0].mode))
+    callbacks[:] = in_order([*callbacks, *necessary(cfg, directory)])
+    trainer.loggers = [*trainer.loggers, History(directory / HISTORY)]
+    trainer.strategy.checkpoint_io = SealedCheckpointIO()
+    if Path(trainer.default_root_dir) == Path.cwd():  # as it is where the program does not say it
+        trainer._default_root_dir = str(directory)  # type: ignore[attr-defined] # set elsewhere
+
+
 def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
     """Train, from where an earlier start of the same run was cut off, if there was one."""
     keep_freed_memory()
@@ -157,7 +232,10 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
         if newest is None:
             for history in histories(trainer):
                 history.start()
-        trainer.fit(model, datamodule, ckpt_path=newest, weights_only=True)
+        # checkpoints hold plain values alone; Lightning 2.5 asks the checkpoint's reader, which knows it as well
+        known = inspect.signature(trainer.fit).parameters
+        safely: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
+        trainer.fit(model, datamodule, ckpt_path=newest, **safely)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -9,7 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ from . import provenance_diff
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
 
 VERDICTS = "verdicts"  # folder beside the run
-PLACES = ("models", "reports")  # where runs and their published copies are
+REPORTS = "reports"  # where published copies of runs are
+
+
+def places(root: Path | None = None) -> list[Path]:
+    """List the folders of the runs and of their published copies, of the project in `root`."""
+    here = project() if root is None else replace(project(), root=root)
+    return [here.runs] if here.adopted else [here.runs, here.root / REPORTS]
 
 
 def verdicts_on(run: Path, record: Record) -> list[dict[str, Any]]:
@@ -264,7 +270,7 @@ def find_run(path: Path) -> Path:
     """Find the run that made some weights, by the id in the file; a UserError where it is not here, or has others."""
     run_id = weights.read_run(path)
     tensors = weights.digests(path.read_bytes())[1]
-    paths = [found for place in PLACES for found in sorted(project().root.glob(f"{place}/*/{RECORD}"))]
+    paths = [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]
     candidates = {found.parent: json.loads(found.read_text()) for found in paths}
     named = [run for run, record in candidates.items() if record.get("run") == run_id]
     if not named:
@@ -306,7 +312,8 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("code", code),
         ("remote", source.get("remote")),
         ("outside", ", ".join(inputs.get("outside", {}))),
-        ("data", f"{origin.get('title') or config.get('data', {}).get('name')}"),
+        ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
+        ("data", f"{origin.get('title') or config.get('data', {}).get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
         *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
         ("tags", ", ".join(source.get("tags", []))),

@@ -184,10 +184,13 @@ def named(kind: str, found: list[Difference]) -> list[Difference]:
 
 def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the data by hash: what the run read, and the raw files that it was made of where they are here."""
-    processed, raw = Path(cfg.paths.processed), Path(cfg.paths.raw)
+    paths = cfg[project().paths]
+    processed, raw = Path(paths.processed), Path(paths.get("raw") or "")
     found = differing_files(record["inputs"]["data"], data_sha256(processed))
     pinned = {file["name"]: file["sha256"] for file in record["inputs"].get("origin", {}).get("files", [])}
-    if raw.is_dir():  # without it, as in a clone that fetched only what training reads, there is nothing to compare
+    if (
+        pinned and raw.is_dir()
+    ):  # without it, as in a clone that fetched only what training reads, there is nothing to compare
         changed = differing_files(pinned, present_sha256(raw, pinned))
         found = [*((f"raw/{name}", mine, theirs) for name, mine, theirs in changed), *found]
     return named("data", found)
@@ -245,7 +248,9 @@ def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD)
             raise UserError(
                 f"the recorded code {where} ({reason}), and the code here is another one: {fetch}{instead}."
             ) from None
-        for name in CODE:
+        here = project()
+        files = [(here.source / name).relative_to(here.root).as_posix() for name in record["inputs"]["code"]]
+        for name in dict.fromkeys([*CODE, here.configs_in, *files]) if here.adopted else CODE:
             path = project().root / name
             if path.is_dir():
                 shutil.copytree(path, target / name, ignore=shutil.ignore_patterns(*NO_CODE))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.files import redact, write_atomically
-from .comparison import PLACES, VERDICTS, Comparison, print_diff, print_results, print_table, terminal, verdicts_on
+from ..engine.project import project
+from .comparison import VERDICTS, Comparison, places, print_diff, print_results, print_table, terminal, verdicts_on
 from .provenance_diff import MOST_LINES, Difference, may_change_results
 
 REPORT = "reports/reproduction.md"
@@ -99,7 +100,7 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
             console.print(f"  {call}")
     console.print("\nNext:", style="bold")
     for line in _next(verdict, name, kept):
-        console.print(f"  {line}")
+        console.print(f"  {project().commands(line)}")
 
 
 def _meaning(verdict: Verdict) -> list[str]:
@@ -140,7 +141,7 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
     if verdict.kind is Kind.IDENTICAL:
         if verdict.steps:
             return [f"make reproduce RUN={name}   goes through the whole run and keeps the verdict"]
-        if not kept:
+        if not kept or project().adopted:
             return ["nothing: the results stand"]
         lines = [f"git add {name}/verdicts reports/reproduction.md   keeps this confirmation with the project"]
         return lines if name.startswith(COMMITTED) else ["reports/reproduction.md   says it for a paper"]
@@ -160,14 +161,18 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
         ]
     if verdict.kind is Kind.ENVIRONMENT:
+        fresh = f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code"
         portable = "train with determinism=portable, which gives the same bits on other processors;"
         return [
-            f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code",
+            "install the recorded versions, which the table has, and compare again" if project().adopted else fresh,
             *([] if verdict.portable else [f"If it says the same: {portable} or"]),
             "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
             "say in the paper how far the results are apart, as reports/reproduction.md does.",
         ]
-    if any(row[0].startswith("data ") for row in verdict.inputs):
+    other_data = any(row[0].startswith("data ") for row in verdict.inputs)
+    if other_data and project().adopted:
+        return ["bring the run's data back, and compare again; new data are a new run"]
+    if other_data:
         return [
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
@@ -190,7 +195,9 @@ was compared bit for bit.
 
 def write_reproducibility_report(root: Path) -> None:
     """Write what the re-runs of all runs found, for a paper's appendix; the same verdicts give the same bytes."""
-    folders = sorted({path.parents[1] for place in PLACES for path in (root / place).glob(f"*/{VERDICTS}/*.json")})
+    if project().adopted:  # whose folders are its own
+        return
+    folders = sorted({path.parents[1] for place in places(root) for path in place.glob(f"*/{VERDICTS}/*.json")})
     sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
     (root / REPORT).parent.mkdir(exist_ok=True)
     write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())

@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..engine import record as records
 from ..engine.config import compose, quote
+from ..engine.determinism import changed
 from ..engine.errors import UserError
-from ..engine.project import Project, project
+from ..engine.project import project
 from ..engine.record import CONFIG, PROBE, RECORD, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
@@ -40,7 +41,14 @@ class RerunFailed(Exception):
     """The training ended with an error; the text holds its last lines."""
 
 
-def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, python: str = sys.executable) -> Result:
+def rerun(
+    overrides: Sequence[str],
+    folder: Path,
+    tree: Path,
+    package: str,
+    python: str = sys.executable,
+    pinned: DictConfig | None = None,
+) -> Result:
     """Train in a process of its own, printing the lines that tell how far it is, and read the result.
 
     The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
@@ -52,9 +60,13 @@ def rerun(overrides: Sequence[str], folder: Path, tree: Path, package: str, pyth
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
     library = [] if tree == project().root else recorded_library(tree)
-    paths = [str(tree / "src"), *library, *filter(None, [environment.get("PYTHONPATH")])]
+    here = replace(project(), root=tree, name=package)
+    paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    command = [python, "-m", f"{package}.train", *overrides, f"paths.models={quote(str(folder))}"]
+    if pinned is not None and here.adopted:  # its program may import torch before anything else
+        everything = environment | dict(changed(pinned, environment))
+        environment = {name: value for name, value in everything.items() if value is not None}
+    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
     lines: list[str] = []
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -189,7 +201,7 @@ class Verification:
         ]
 
     def _suspects(self, result: Result) -> list[str]:
-        source = Project(self.tree, project().name).source
+        source = replace(project(), root=self.tree).source
         files = {name: source / name for name in result.inputs["code"]}
         files |= {name: self.tree / name for name in result.inputs["outside"]}
         return provenance_diff.nondeterminism_lint(files)
@@ -202,6 +214,8 @@ class Verification:
             settings, self.overrides = provenance_diff.settings_differences(self.record)
             return provenance_diff.code_differences(self.record) + settings
         self.tree = self.recorded_tree
+        if self.options.fresh and project().adopted:
+            raise UserError("--fresh needs a lock of the packages, which this project has not: leave it out.")
         if self.options.fresh:
             print("Installing the recorded packages into a new environment.", flush=True)
             left_out = ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")
@@ -219,18 +233,20 @@ class Verification:
         print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
         if self.overrides is not None and tree is None:
-            overrides, cfg = [*self.overrides, f"paths.root={quote(str(self.root))}"], compose(self.overrides)
+            root = f"{project().paths}.root={quote(str(self.root))}"
+            overrides, cfg = [*self.overrides, root], compose(self.overrides)
         else:
             overrides, cfg = [str(self._settings)], self.cfg
         # a re-run writes into its own folder alone
-        overrides += ["snapshot=false", *(f"~logger.{name}" for name in cfg.get("logger") or {}), *more]
+        loggers = cfg.get("logger") or {}
+        overrides += ["snapshot=false", *(f"~logger.{name}" for name in loggers if "_target_" not in loggers), *more]
         if upto:
-            probe = f"_target_:samebits.engine.callbacks.Probe,steps:{upto},directory:'${{paths.run}}'"
+            probe = f"_target_:samebits.engine.callbacks.Probe,steps:{upto},directory:'${{{project().paths}.run}}'"
             overrides.append(f"+callbacks.probe={{{probe}}}")
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(overrides, folder, tree or self.tree, project().name, self.python)
+            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 

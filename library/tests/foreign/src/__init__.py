@@ -1,0 +1,1 @@
+"""Fits a curve to measured points."""
