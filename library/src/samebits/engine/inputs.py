@@ -117,7 +117,8 @@ class Fold(NamedTuple):
 
 def fold_of(settings: Mapping[str, Any]) -> Fold | None:
     """Read which fold a run's settings, resolved, ask for; None where they ask for none."""
-    folds = (settings.get("data") or {}).get("folds") or {}
+    data = settings.get("data")
+    folds = (data.get("folds") or {}) if isinstance(data, Mapping) else {}
     if folds.get("count") is None:
         return None
     return Fold(folds["fold"], folds["count"], folds.get("by") or "stratified", folds.get("seed") or 0)
