@@ -220,7 +220,7 @@ def test_a_fold_that_was_cut_off_goes_on(train: Any) -> None:
     )
     alone, _ = train("fold alone", overrides=words)
     train("fold cut off", Killer("on_train_batch_end", 5), overrides=words)
-    resumed, _ = train("fold cut off", overrides=words)
+    resumed, _ = train("fold cut off", overrides=(*words, "data.module.num_workers=2"))
     assert json.loads((resumed / "record.json").read_text())["observed"]["starts"] == 2
     assert (resumed / "metrics.json").read_bytes() == (alone / "metrics.json").read_bytes()
     assert (resumed / "trace.jsonl").read_bytes() == (alone / "trace.jsonl").read_bytes()
