@@ -71,7 +71,8 @@ def baseline(settings: Compose, workspace: Path) -> tuple[str, Any]:
 
 def test_every_setting_that_is_not_hashed_is_tried() -> None:
     by_commands = {"trainer.devices", "trainer.num_nodes"}  # in test_shards.py, and in the template's tests
-    assert set(OTHERWISE) | by_commands == set(module("samebits.engine.inputs").NOT_INPUTS)
+    adopted = {f"samebits.{name}" for name in ("root", "processed", "models", "run")}  # in test_adopt.py
+    assert set(OTHERWISE) | by_commands | adopted == set(module("samebits.engine.inputs").NOT_INPUTS)
 
 
 @pytest.mark.parametrize("key", OTHERWISE)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import re
+import site
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -107,10 +108,9 @@ def startup_modules(modules: Modules) -> dict[str, str]:
 def _elsewhere(modules: Modules) -> dict[str, Path]:
     """Find what is neither installed nor the library's: name and path of each module."""
     folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+    folders |= {*site.getsitepackages(), site.getusersitepackages()}  # of the system's Python, where a venv uses them
     known = tuple(f"{folder}{os.sep}" for each in (*folders, str(LIBRARY)) for folder in (each, os.path.realpath(each)))
-    others = {
-        name: file for name, file in modules.items() if not file.startswith(known) and file not in _installed_files()
-    }
+    others = {name: file for name, file in modules.items() if not file.startswith(known)}
     resolved = {name: Path(file).resolve() for name, file in others.items()}
     return {name: path for name, path in resolved.items() if not str(path).startswith(known)}
 
