@@ -14,9 +14,15 @@ from .project import compose, module
 from .trainings import prepare
 
 Compose = Callable[..., DictConfig]
+LONGEST = ("test_kills.py", "test_programs.py", "test_processes.py")
 
 # Here, because pytest loads this file first of all, and PyTorch reads its environment once
 module("samebits.engine.determinism").before_torch(compose().determinism)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: the others fill what time is left to the other processes."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
