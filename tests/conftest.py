@@ -16,6 +16,7 @@ from .baking import bake
 from .updating import pair
 
 __all__ = ["pair"]  # a fixture
+collect_ignore = ["tasks"]  # their tests are the projects'
 
 USER = 1234  # in containers; neither root nor the image's default
 TOKEN = "a-token-of-this-test"

@@ -165,6 +165,9 @@ def test_an_error_in_a_notebook_is_noticed(project: Project, name: str) -> None:
 
 
 def test_a_commit_is_checked(project: Project) -> None:
+    before = project.run("git", "status", "--porcelain")
+    assert "Failed" not in project.python("-m", "pre_commit", "run", "--all-files")
+    assert project.run("git", "status", "--porcelain") == before  # nothing of a fresh project is changed by it
     bad = project.path / "src/handwritten_digits/bad.py"
     bad.write_text("import os\n")
     project.run("git", "add", str(bad))

@@ -31,6 +31,36 @@ def test_a_replaced_data_file_is_refused(project: Project) -> None:
     project.make("data")
 
 
+def test_another_choice_of_data_and_back_again(project: Project) -> None:
+    """DVC makes what a stage wrote writable before it runs it again; what was fetched is known all the same."""
+    settings, example = project.path / "configs/train.yaml", project.path / "configs/data/digits.yaml"
+    kept, described = settings.read_text(), example.read_text()
+    own = project.path / "data/external/own.csv.gz"
+    shutil.copy(project.path / "data/raw/digits.csv.gz", own)
+    other = example.with_name("other.yaml")
+    other.write_text(
+        re.sub(r"uri: \S+", "uri: file:data/external/own.csv.gz", described).replace(
+            "name: digits.csv.gz", "name: own.gz"
+        )
+    )
+    settings.write_text(kept.replace("data: digits", "data: other"))
+    example.unlink()  # as "Making it yours" says
+    try:
+        assert "digits.csv.gz: removed" in project.make("data")
+        assert [path.name for path in (project.path / "data/raw").iterdir()] == ["own.gz"]
+        assert "own.csv.gz" not in project.run("git", "status", "--porcelain", "--untracked-files=all", "data")
+        (project.path / "data/raw/mine.csv").write_text("1,2\n")  # control: nobody has fetched it
+        assert "mine.csv is not named in configs/data/: move it" in project.make("data", status=2)
+        (project.path / "data/raw/mine.csv").unlink()
+    finally:
+        settings.write_text(kept)
+        example.write_text(described)
+        other.unlink()
+        own.unlink()
+        project.make("data")
+    assert [path.name for path in (project.path / "data/raw").iterdir()] == ["digits.csv.gz"]
+
+
 def test_fetching_over_https(project: Project, tmp_path: Path) -> None:
     """A real server with a certificate of its own: what it serves is kept only if it is what the config pins."""
     certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")

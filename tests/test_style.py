@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -93,3 +94,11 @@ def test_the_bounds_of_the_project_can_be_missed(tmp_path: Path) -> None:
     (project / "README.md").write_text("a line\n" * 121)
     found = structure.report(project)
     assert [line.split(":")[0] for line in found] == ["src", "tests", "README.md", "network.py", "test_more.py"], found
+
+
+def test_notebooks_are_as_nbstripout_leaves_them() -> None:
+    """Else the first commit with the hooks in place would change them."""
+    for path in (SOURCE / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert [cell["id"] for cell in cells] == [str(number) for number in range(len(cells))], path
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), path

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from handwritten_digits.data.prepare import read_table
+from handwritten_digits.data.prepare import read_raw
 from samebits import project
 from samebits.engine.files import file_sha256
 
 (times,) = map(int, sys.argv[1:])
 random = np.random.default_rng(0)
-blocks = read_table(project().root / "data/raw/digits.csv.gz")
+blocks = [[block["images"], block["labels"]] for block in read_raw([project().root / "data/raw/digits.csv.gz"])]
 images, labels = (np.repeat(np.concatenate(each), times, axis=0) for each in zip(*blocks, strict=True))
 moves = random.integers(-1, 2, (len(images), 2))
 for down in (-1, 0, 1):

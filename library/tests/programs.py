@@ -386,3 +386,49 @@ class ByLoader(Unvalidated):
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Log the loss."""
         self.log("test/loss", self.training_step(batch, batch_idx))
+
+
+class Adversarial(pl.LightningModule):
+    """Two networks and two optimisers, called by hand in turns; noise from the global generator."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.Tanh())
+        self.critic = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)
+        )
+
+    def losses(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the critic's loss and the generator's."""
+        made = self.generator(torch.randn(len(images), 8))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits
+        real, false = self.critic(images), self.critic(made.detach())
+        critic = loss(real, torch.ones_like(real)) + loss(false, torch.zeros_like(false))
+        return critic, loss(self.critic(made), torch.ones_like(false))
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Step each of both, the generator at every other batch."""
+        for place, optimizer in enumerate(self.optimizers()):  # type: ignore[arg-type]
+            if place and batch_idx % 2:
+                continue
+            self.toggle_optimizer(optimizer)
+            loss = self.losses(batch[0])[place]
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.untoggle_optimizer(optimizer)
+            self.log(("train/critic", "train/generator")[place], loss, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log what the others do, for the callbacks that watch it."""
+        loss = self.losses(batch[0])[1]
+        self.log_dict({"val/loss": loss, "val/accuracy": -loss})
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss."""
+        self.log("test/loss", self.losses(batch[0])[0])
+
+    def configure_optimizers(self) -> Any:
+        """Return both optimisers."""
+        return [torch.optim.Adam(part.parameters(), lr=0.01, fused=True) for part in (self.critic, self.generator)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from .conftest import Compose
-from .project import UserError, compose, module
+from .project import ROOT, UserError, compose, module
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -109,6 +109,27 @@ def test_what_another_configuration_fetched_is_removed_and_what_is_yours_is_not(
     with pytest.raises(UserError, match=r"notes.txt is not named in configs/data/"):
         fetch(tmp_path, source.as_uri(), sha256)
     assert (raw / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("uri", ["file:data/README.md", "file://data/README.md", (ROOT / "data/README.md").as_uri()])
+def test_a_file_of_the_project_is_fetched_by_its_path_in_it(uri: str, tmp_path: Path) -> None:
+    fetch(tmp_path, uri, hashlib.sha256((ROOT / "data/README.md").read_bytes()).hexdigest())
+
+
+def test_a_fetched_file_that_was_made_writable_is_still_known(tmp_path: Path) -> None:
+    """DVC does that before it runs a stage again, as after another choice of `data:`."""
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(f"{tmp_path} {name}")  # which no config pins
+        sha256 = module("samebits.engine.files").file_sha256(tmp_path / name)
+        cfg = compose([f'paths.raw="{tmp_path}/raw"'])
+        cfg.data.files = [{"uri": (tmp_path / name).as_uri(), "name": f"{name}.csv", "sha256": sha256}]
+        module("samebits.fetch").fetch(cfg)
+        (tmp_path / f"raw/{name}.csv").chmod(0o644)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["other.csv"]
+    fetch(tmp_path, (tmp_path / "one").as_uri(), hashlib.sha256((tmp_path / "one").read_bytes()).hexdigest())
+    (tmp_path / "raw/digits.csv.gz").write_bytes(b"another file than the pinned one, of its name")  # control
+    with pytest.raises(UserError, match=r"digits.csv.gz is not named"):
+        fetch(tmp_path, (tmp_path / "one").as_uri(), hashlib.sha256((tmp_path / "one").read_bytes()).hexdigest())
 
 
 @pytest.mark.parametrize(

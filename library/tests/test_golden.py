@@ -49,9 +49,10 @@ def test_one_that_is_cut_off_ends_as_one_that_is_not(found: Digests, workspace: 
 
 def other_order(patch: pytest.MonkeyPatch) -> None:
     """Seed the order of the samples by another number."""
-    loading = module("samebits.engine.data_loading")
-    mix, order = loading.mix, loading.Purpose.ORDER
-    patch.setattr(loading, "mix", lambda seed, purpose, *rest: mix(seed, purpose, *rest) ^ (purpose == order))
+    randomness = module("samebits.engine.randomness")
+    mix, order = randomness.mix, randomness.Purpose.ORDER
+    for where in (randomness, module("samebits.engine.data_loading")):
+        patch.setattr(where, "mix", lambda seed, purpose, *rest: mix(seed, purpose, *rest) ^ (purpose is order))
 
 
 def other_scale(patch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ OTHERWISE: dict[str, tuple[str, ...]] = {
     "trainer.enable_model_summary": ("trainer.enable_model_summary=true",),
     "trainer.log_every_n_steps": ("trainer.log_every_n_steps=3",),
     "trainer.num_sanity_val_steps": ("trainer.num_sanity_val_steps=2",),
+    "tags": ("+tags=[baseline,paper]",),
     "data.files": ("data.files.0.uri=file:///elsewhere/digits.csv.gz",),
     "data.module.directory": ("data.module.directory='${paths.root}/copy'",),
     "data.module.num_workers": ("data.module.num_workers=2",),

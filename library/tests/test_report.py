@@ -19,8 +19,10 @@ from .project import ROOT, UserError, module
 
 reports = module("samebits.report.report")
 runs = module("samebits.report.runs")
+CONTRACT = module("samebits.engine.inputs").CONTRACT
 repeats, read_settings = reports.repeats, reports.read_settings
 tables = module("samebits.report.tables")
+CONTRACT = module("samebits.engine.inputs").CONTRACT
 SETTINGS = ROOT / "configs/report.yaml"
 
 
@@ -161,6 +163,22 @@ def test_a_run_whose_files_are_not_its_own_is_refused(copy: Path, fault: str) ->
     assert not (copy / "reports").exists()
 
 
+def test_runs_on_other_data_are_left_out_with_a_sentence(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, unfinished = runs.read_runs(copy / "models", ["debug-*"])
+    other = changed(found[0], "data")
+    found[1].record["source"]["tags"] = ["<paper>"]
+    monkeypatch.setattr(reports, "read_runs", lambda *_: ([*found, other], unfinished))
+    write(copy)
+    page, table = written(copy)["report.html"].decode(), written(copy)["results.csv"].decode()
+    sentence = "Left out: 1 run on other data than the main run&#39;s (Optical Recognition"
+    assert sentence in page and other.id not in page + table and "is not compared" not in page
+    assert "<small>(&lt;paper&gt;)</small>" in page
+    write(copy, "other_data=true")  # control
+    page = written(copy)["report.html"].decode()
+    assert sentence not in page and other.id in page and "on other data than a, so is not compared" in page
+    assert len(runs.same_data([other, *found], None)[0]) in (1, len(found))  # those of the newest run
+
+
 def test_weights_that_are_not_here_are_told(copy: Path) -> None:
     next((copy / "models").glob("a-seed=1-*/model.safetensors")).unlink()
     write(copy)
@@ -232,7 +250,7 @@ def test_another_procedure_with_other_results_is_another_experiment(copy: Path) 
 
     same, other = changed(found[0], "code"), changed(found[1], "code", weights="0" * 64)
     assert names(same) == ["a"] and names(other) == names(same, other) == ["a", "a code:…"]
-    assert names(changed(found[0], "contract", weights="0" * 64)) == ["a", "a contract:2"]
+    assert names(changed(found[0], "contract", weights="0" * 64)) == ["a", f"a contract:{CONTRACT + 1}"]
     assert names(changed(found[0], "data")) == ["a", "a data:…"]  # equal weights, but of other data
     assert names(changed(found[0], "code", seed=7)) == ["a", "a code:…"]  # no seed in common
     judged = changed(found[0], "code")
@@ -246,14 +264,18 @@ def test_another_procedure_with_other_results_is_another_experiment(copy: Path) 
         ("metric=test/recall", "metric is 'test/recall', which a-seed=0-.* does not have: choose from"),
         ("baseline=c", "baseline is 'c', but the experiments are 'a', 'b': choose one of them"),
         ("metrik=x", "does not know 'metrik'"),
-        ("errors=-1", "errors is -1, but must be a whole number of at least 0"),
+        ("panels=5", "panels is 5, but must be a group of panels, each with its function as _target_"),
+        ("panels.mistakes=5", "panels is .*, but must be a group of panels"),
         ("metrics=test/f1", "metrics is 'test/f1', but must be a list"),
         ("metrics=[test/fff]", "metrics has 'test/fff', which no run has: choose from test/accuracy"),
         ("curves=[train/los]", "curves has 'train/los', which no run has: choose from"),
-        ("classes=[a,b]", "classes has 2 names, but there are 10 labels"),
-        ("panels=[dummy.panels.missing]", r"the panel dummy.panels.missing cannot be loaded \(.*\): correct its name"),
+        ("panels.confusion.classes=[a,b]", "classes has 2 names, but there are 10 labels"),
         (
-            "panels=[dummy.nowhere.missing]",
+            "panels.other._target_=dummy.panels.missing",
+            r"the panel dummy.panels.missing cannot be loaded \(.*\): correct its name",
+        ),
+        (
+            "panels.other._target_=dummy.nowhere.missing",
             r"the panel dummy.nowhere.missing cannot be loaded \(.*\): correct its name",
         ),
         ("exclude=['*']", r"no finished run to report on but those that configs/report.yaml excludes \(\*\)"),
@@ -265,7 +287,8 @@ def test_wrong_settings_are_refused(copy: Path, word: str, said: str) -> None:
 
 
 def test_names_are_shown_as_they_are(copy: Path) -> None:
-    write(copy, "classes=['$a$','<b>','$','d','e','f','g','h','i','j']", "errors=0")
+    names = "['$a$','<b>','$','d','e','f','g','h','i','j']"
+    write(copy, f"panels.confusion.classes={names}", "panels.mistakes.count=0")
     files = written(copy)
     assert "figures/errors.svg" not in files and b"<!-- $a$ -->" in files["figures/confusion.svg"]
 

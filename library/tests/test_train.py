@@ -103,7 +103,7 @@ def test_damaged_or_foreign_weights_are_refused(trained: Path, tmp_path: Path) -
     shutil.copytree(trained, run)
     cfg = saved.read_config(run)
     cfg.model.network.hidden = 65
-    with pytest.raises(UserError, match=r"does not fit the network .* has changed since"):
+    with pytest.raises(UserError, match=r"does not fit the model .* has changed since"):
         saved.load_model(run, cfg)
     (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(UserError, match="damaged"):
@@ -139,7 +139,7 @@ def test_the_same_inputs_are_found_under_another_name(settings: Compose, trained
     find = module("samebits.engine.record").find_run
     inputs = json.loads((trained / "record.json").read_text())["inputs"]
     assert find(trained.parent, "another name", inputs, ROOT).directory == trained
-    assert find(trained.parent, "another/name", {"config": 1}, ROOT).id.startswith("another_name-")
+    assert find(trained.parent, "another/name", {"config": {}}, ROOT).id.startswith("another_name-")
 
 
 def test_a_training_that_diverges_is_no_result(settings: Compose) -> None:

@@ -36,9 +36,12 @@ def test_every_digit_has_the_same_share_in_every_split(cfg: DictConfig) -> None:
 
 
 def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "table.csv.gz").write_bytes(b"not gzip")
-    with pytest.raises(samebits.UserError, match="is not a table"):
-        list(module("data.prepare").read_table(tmp_path / "table.csv.gz"))
+    (tmp_path / "digits.csv.gz").write_bytes(b"not a gzip file")
+    with pytest.raises(samebits.UserError, match=r"[Nn]ot a gzipped file.*adapt read_raw"):
+        module("data.prepare").prepare(
+            compose(tmp_path, f"paths.raw='{tmp_path}'", f"paths.processed='{tmp_path}/new'")
+        )
+    assert not (tmp_path / "new").exists()
 
 
 def test_batches_have_the_documented_shapes(cfg: DictConfig) -> None:

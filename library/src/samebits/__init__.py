@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .engine.config import compose
     from .engine.data_loading import make_loader
     from .engine.errors import UserError
+    from .engine.folds import fold_dataset, fold_indices
     from .engine.inputs import write_dataset
     from .engine.project import project
     from .engine.randomness import SampleRandom
@@ -27,26 +28,26 @@ if TYPE_CHECKING:
     from .report.runs import read_run
     from .run import Run, main, stage
 
-# each public name, and the module that defines it
-PUBLIC = {
-    "main": "run",
-    "stage": "run",
-    "command": "engine.command_line",
-    "write_dataset": "engine.inputs",
-    "Run": "run",
-    "load": "engine.run_loader",
-    "SavedRun": "engine.run_loader",
-    "compose": "engine.config",
-    "project": "engine.project",
-    "make_loader": "engine.data_loading",
-    "SampleRandom": "engine.randomness",
-    "Panel": "report.figures",
-    "read_run": "report.runs",
-    "BestWeights": "engine.callbacks",
-    "Predictions": "engine.callbacks",
-    "ExactResume": "engine.checkpoint",
-    "TraceWriter": "engine.trace_writer",
-    "UserError": "engine.errors",
+PUBLIC = {  # each public name, and the module that defines it
+    name: module
+    for module, names in {
+        "run": "Run main stage",
+        "engine.callbacks": "BestWeights Predictions",
+        "engine.checkpoint": "ExactResume",
+        "engine.command_line": "command",
+        "engine.config": "compose",
+        "engine.data_loading": "make_loader",
+        "engine.errors": "UserError",
+        "engine.folds": "fold_dataset fold_indices",
+        "engine.inputs": "write_dataset",
+        "engine.project": "project",
+        "engine.randomness": "SampleRandom",
+        "engine.run_loader": "SavedRun load",
+        "engine.trace_writer": "TraceWriter",
+        "report.figures": "Panel",
+        "report.runs": "read_run",
+    }.items()
+    for name in names.split()
 }
 __all__ = [
     "BestWeights",
@@ -60,6 +61,8 @@ __all__ = [
     "UserError",
     "command",
     "compose",
+    "fold_dataset",
+    "fold_indices",
     "load",
     "main",
     "make_loader",
@@ -69,12 +72,9 @@ __all__ = [
     "write_dataset",
 ]
 
-
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others
 
     def __getattr__(name: str) -> Any:
         if name not in PUBLIC:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
+        return globals().setdefault(name, getattr(import_module(f"{__name__}.{PUBLIC[name]}"), name))

@@ -24,12 +24,13 @@ from .engine.files import file_sha256
 from .engine.project import project
 
 UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
+FETCHED = Path(".cache/fetched")  # the sha256 of each file that was fetched here, in the project's folder
 
 
 def fetch(cfg: DictConfig) -> list[Path]:
     """Bring every file of `cfg.data.files` into `cfg.paths.raw`, read-only, its sha256 checked; return the paths.
 
-    A file that is there already with the right sha256 is kept as it is; one that is named no longer is removed.
+    A file that is there already with the right sha256 is kept as it is; a fetched one that is not named goes.
 
     Raises:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
@@ -41,10 +42,10 @@ def fetch(cfg: DictConfig) -> list[Path]:
         if path.name.startswith(UNFINISHED):
             shutil.rmtree(path)
         elif path.name not in [entry.name for entry in cfg.data.files]:
-            if path.is_dir() or path.stat().st_mode & stat.S_IWUSR:
+            if path.is_dir() or not _was_fetched(path):
                 raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then `make data`.")
             path.unlink()
-            print(f"{path.name}: removed, configs/data/ names it no longer")
+            print(f"{path.name}: removed, since the chosen config in configs/data/ does not name it")
     paths = [raw / entry.name for entry in cfg.data.files]
     for path, entry in zip(paths, cfg.data.files, strict=True):
         if not path.exists() or file_sha256(path) != entry.sha256:
@@ -52,6 +53,13 @@ def fetch(cfg: DictConfig) -> list[Path]:
         path.chmod(0o444)
         print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
     return paths
+
+
+def _was_fetched(path: Path) -> bool:
+    """Whether a file can be fetched again: it is read-only, which DVC undoes at times, or its sha256 is known."""
+    notes = [project().root / FETCHED, *(project().configs / "data").glob("*.yaml")]
+    known = "".join(note.read_text(encoding="utf-8") for note in notes if note.exists())
+    return not path.stat().st_mode & stat.S_IWUSR or file_sha256(path) in known
 
 
 def _fetch_file(uri: str, sha256: str, path: Path) -> None:
@@ -72,6 +80,10 @@ def _fetch_file(uri: str, sha256: str, path: Path) -> None:
                 " if the publisher replaced the file and you trust the new one, pin its sha256 and run `make data`."
             )
         new.replace(path)
+    note = project().root / FETCHED
+    note.parent.mkdir(exist_ok=True)
+    with note.open("a", encoding="utf-8") as file:
+        file.write(f"{sha256}\n")
 
 
 def _download(uri: str, target: Path) -> None:
@@ -81,7 +93,8 @@ def _download(uri: str, target: Path) -> None:
         with files(parts.netloc).joinpath(parts.path.lstrip("/")).open("rb") as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
     elif parts.scheme == "file":
-        shutil.copyfile(unquote(parts.path), target)
+        place = parts.path if parts.netloc == "localhost" else f"{parts.netloc}{parts.path}"
+        shutil.copyfile(project().root / unquote(place), target)
     elif parts.scheme in ("https", "doi"):
         import pooch
 

@@ -182,6 +182,8 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
 
             require_unedited(run.directory)
             print("These inputs have been trained already; force=true trains once more, beside it.")
+            if cfg.get("tags") and list(map(str, cfg.tags)) != run.record["source"].get("tags"):
+                print("It keeps the tags with which it was trained, as its record is sealed.")
         else:
             train_anew(function, cfg, run)
     if not distributed.is_first():
@@ -230,7 +232,8 @@ def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
                 " the record leaves it out: put it into data/external/, or its name into .gitignore.",
                 file=sys.stderr,
             )
-        return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides()}
+        tags = {"tags": [str(tag) for tag in cfg.tags]} if cfg.get("tags") else {}
+        return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides(), **tags}
 
     run.start(cfg, describe, now())
 

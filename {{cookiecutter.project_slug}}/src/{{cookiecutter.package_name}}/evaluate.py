@@ -17,8 +17,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="JSON", help="also write the metrics to this file")
     arguments = parser.parse_args()
     metrics = samebits.load(arguments.run).evaluate()
+    width = max(map(len, metrics), default=0) + 2
     for name, value in metrics.items():
-        print(f"{name:<14}{value:.4f}")
+        print(f"{name:<{width}}{value:.4f}")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(metrics, indent=2) + "\n")

@@ -12,13 +12,14 @@ from .data.images import INK
 COLUMNS = 4
 
 
-def mistakes(panel: samebits.Panel) -> Any:
-    """Draw the test images that the main run reads wrongly, those first of which it was most certain."""
-    wrong = [row for row in panel.run.predictions if row["label"] != row["predicted"]]
+def mistakes(panel: samebits.Panel, count: int) -> Any:
+    """Draw up to `count` test images that the main run reads wrongly, those first of which it was most certain."""
+    rows = panel.rows("label", "predicted", "probability")
+    wrong = [row for row in rows if row["label"] != row["predicted"]]
     wrong.sort(key=lambda row: (-float(row["probability"]), int(row["index"])))
-    shown = wrong[: panel.settings.errors]
+    shown = wrong[:count]
     if not shown:
-        if panel.run.predictions and not wrong:
+        if rows and not wrong:
             panel.notes.append(f"{panel.run.id} reads every test image rightly.")
         return None
     path = panel.data_file("test_images.npy")
@@ -33,5 +34,5 @@ def mistakes(panel: samebits.Panel) -> Any:
             axis.imshow(images[int(row["index"])], cmap="gray_r", vmin=0, vmax=INK)
             title = f"{row['label']} read as {row['predicted']}\n{float(row['probability']):.0%} sure"
             axis.set_title(title, fontsize=8)
-        count = f"{len(shown)} of {len(wrong)} errors among {len(panel.run.predictions):,} test images"
-        return panel.save(figure, "errors", f"What {panel.run.id} reads wrongly", f"{count}, the most certain first")
+        text = f"{len(shown)} of {len(wrong)} errors among {len(rows):,} test images, the most certain first"
+        return panel.save(figure, "errors", f"What {panel.run.id} reads wrongly", text)

@@ -183,5 +183,15 @@ class ChangedAttributes:
 
 def _digest(encoded: Encoded) -> bytes:
     sha256 = hashlib.sha256()
-    add_tensors(sha256, encoded)
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            add_tensors(sha256, value)
+        elif isinstance(value, list) and value[:1] != ["value"]:
+            for each in value:
+                add(each)
+        else:
+            sha256.update(repr(value).encode())  # at once, as it may be a long list of numbers
+
+    add(encoded)
     return sha256.digest()

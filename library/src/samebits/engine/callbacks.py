@@ -11,10 +11,13 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from . import environment
 from .distributed import is_first
@@ -131,6 +134,19 @@ class History(Logger):
         named = sorted((name, value) for name, value in metrics.items() if name != "epoch")
         self.file.append("".join(f"{step},{epoch},{name},{float(value)!r}\n" for name, value in named).encode())
 
+    def repeat(self, loggers: Sequence[Logger]) -> None:
+        """Log all that is here to other loggers, which an earlier start of the run has left with more or with less."""
+        calls: list[tuple[tuple[str, str], dict[str, float]]] = []
+        for line in self.file.path.read_text(encoding="utf-8").splitlines()[1:]:
+            step, epoch, *name, value = line.split(",")
+            metric = ",".join(name)
+            if not calls or calls[-1][0] != (step, epoch) or metric in calls[-1][1]:
+                calls.append(((step, epoch), {}))
+            calls[-1][1][metric] = float(value)
+        for (step, epoch), metrics in calls:
+            for logger in loggers:
+                logger.log_metrics({**metrics, **({"epoch": float(epoch)} if epoch else {})}, int(step))
+
 
 class PortableOptimizer(pl.Callback):
     """Refuses optimisers whose arithmetic depends on the processor.
@@ -169,13 +185,49 @@ class SameHardware(pl.Callback):
             )
 
 
-PREDICTIONS_HEADER = "index,label,predicted,probability\n"
+Tensors = dict[str, torch.Tensor]
+PADDING = -100  # the label that PyTorch's losses pass over
+FORMS = "scores and labels, predictions and targets, losses of sequences, or other tensors of one number a sample"
+
+
+def sequence_losses(found: Tensors) -> torch.Tensor | None:
+    """Take from what `test_step` returned the loss at each position, (B, T), NaN where none is; else None."""
+    scores, labels, losses = (found.get(name) for name in ("scores", "labels", "losses"))
+    if scores is not None and labels is not None and scores.ndim == 3 and scores.shape[:2] == labels.shape:
+        loss = cross_entropy(scores.float().flatten(0, 1), labels.flatten(), ignore_index=PADDING, reduction="none")
+        return loss.view(labels.shape).masked_fill(labels == PADDING, math.nan)
+    return losses if losses is not None and losses.ndim == 2 else None
+
+
+def sample_columns(found: Tensors) -> Tensors:
+    """Choose from what `test_step` returned the columns of a line for each sample, each (B,); none, if nothing fits."""
+    if found.keys() >= {"scores", "labels"} and found["scores"].ndim == 2:
+        best = found["scores"].float().softmax(dim=1).max(dim=1)
+        columns = {"label": found["labels"], "predicted": best.indices, "probability": best.values}
+    elif found.keys() >= {"predictions", "targets"}:
+        pair = [found["targets"], found["predictions"]]
+        target, predicted = (each[:, None] if each.ndim == 1 else each for each in pair)  # (B, K)
+        if target.ndim != 2 or target.shape != predicted.shape:
+            return {}
+        ends = [f"_{number}" for number in range(target.shape[1])] if target.shape[1] > 1 else [""]
+        both = (("target", target), ("predicted", predicted))
+        columns = {f"{name}{end}": each[:, k] for k, end in enumerate(ends) for name, each in both}
+    else:
+        columns = {name: each for name, each in found.items() if each.ndim}  # without means over the batch
+    one_shape = len({each.shape for each in columns.values()}) == 1
+    return columns if one_shape and all(each.ndim == 1 for each in columns.values()) else {}
 
 
 class Predictions(pl.Callback):
-    """Writes one line for each test sample: its index in the test split, true and predicted label, and probability.
+    """Writes predictions.csv, what the model says of the test samples, in columns by what `test_step` returns.
 
-    It needs a `test_step` that returns `scores`, float (B, num_classes), not normalised, and `labels`, int (B,).
+    - `scores` (B, num_classes), not normalised, and `labels` (B,): index, label, predicted, probability;
+    - `predictions` and `targets`, (B,) or (B, K): index, target, predicted; for K > 1 target_0, predicted_0, ...;
+    - `scores` (B, T, num_classes) and `labels` (B, T), -100 where a sequence has ended, or `losses` (B, T), NaN there:
+      position, samples, loss, which is their mean;
+    - other tensors (B,): index, and a column for each.
+
+    The index is that in the test split. Where it returns none of these, one sentence says so, and there is no file.
 
     Args:
         path: of the file.
@@ -183,23 +235,48 @@ class Predictions(pl.Callback):
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self.rows: list[str] = []
+        self.on_test_epoch_start()
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_epoch_start(self, *arguments: Any) -> None:
         """Begin anew."""
-        self.rows = []
+        self.header, self.unfit = "", "there was no test batch"
+        self.rows: list[str] = []
+        self.losses: list[torch.Tensor] = []  # of each batch of sequences: sums and counts by position, (2, T)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *batch: Any) -> None:
         """Add the rows of a batch."""
-        best = outputs["scores"].float().softmax(dim=1).max(dim=1)
-        columns = (torch.as_tensor(each).tolist() for each in (outputs["labels"], best.indices, best.values))
-        for label, predicted, probability in zip(*columns, strict=True):
-            self.rows.append(f"{len(self.rows)},{label},{predicted},{probability!r}\n")
+        values = outputs if isinstance(outputs, Mapping) else {}
+        found = {name: torch.as_tensor(each).detach() for name, each in values.items() if hasattr(each, "shape")}
+        if (losses := sequence_losses(found)) is not None:
+            columns, header = {}, "position,samples,loss"
+            there = ~losses.isnan()
+            self.losses.append(torch.stack([losses.double().nansum(dim=0), there.double().sum(dim=0)]).cpu())
+        elif columns := sample_columns(found):
+            header = ",".join(["index", *columns])
+        else:
+            shapes = ", ".join(f"{name} {tuple(each.shape)}" for name, each in found.items())
+            what = f"a dict of {shapes or 'no tensors'}" if values is outputs else f"a {type(outputs).__name__}"
+            header, self.unfit = "nothing", f"test_step() returned {'nothing' if outputs is None else what}"
+        if header != (self.header or header):
+            header, self.unfit = "nothing", "test_step() returned now one thing, now another"
+        self.header = header
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+            self.rows.append(",".join(map(repr, (len(self.rows), *row))) + "\n")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file, whole or not at all."""
-        if trainer.is_global_zero:
-            write_atomically(self.path, "".join([PREDICTIONS_HEADER, *self.rows]).encode())
+        if not trainer.is_global_zero:
+            return
+        if self.header in ("", "nothing"):
+            print(f"There is no {self.path.name}, since {self.unfit}; it takes {FORMS}.", flush=True)
+            return
+        if self.losses:
+            sums, counts = pad_sequence([each.T for each in self.losses]).sum(dim=1).T.tolist()
+            means = (total / count if count else math.nan for total, count in zip(sums, counts, strict=True))
+            self.rows = [
+                f"{k},{int(count)},{mean!r}\n" for k, (count, mean) in enumerate(zip(counts, means, strict=True))
+            ]
+        write_atomically(self.path, "".join([self.header, "\n", *self.rows]).encode())
 
 
 class Probe(pl.Callback):

@@ -129,6 +129,8 @@ class ExactResume(pl.Callback):
         if self.state is not None:
             for history, position in zip(histories(trainer), self.state["history"], strict=True):
                 history.file.rewind(position)
+                if trainer.is_global_zero:
+                    history.repeat([each for each in trainer.loggers if not isinstance(each, History)])
             restore_loop_state(trainer, self.state)
             for attributes, changed in zip(self.attributes, self.state["attributes"], strict=True):
                 attributes.restore(changed)

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from .adoption import HYDRA, PINNED, complete, own_words, register_groups
-from .config import compose, quote
+from .config import compose, quote, standard_words
 from .determinism import changed, supported
 from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
@@ -94,6 +94,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
         register_groups()
     if adopted and MULTIRUN & set(sys.argv[1:]):
         fail("-m would start several runs in one process, which is pinned for one: give a command for each.")
+    sys.argv[1:] = standard_words(sys.argv[1:])
     os.chdir(project().root)
     elsewhere = [word for word in sys.argv[1:] if is_of_cluster(word)]  # where a run takes place, a sweep knows
     if spec and not adopted and (MULTIRUN & set(sys.argv[1:]) or (elsewhere and not SHOW & set(sys.argv[1:]))):
@@ -132,8 +133,8 @@ def one_sentence() -> Iterator[None]:
     """Turn a user's mistake into one sentence and the exit status 2, for commands that are no training."""
     try:
         yield
-    except UserError as error:
-        fail(str(error))
+    except (UserError, OmegaConfBaseException) as error:
+        fail(str(error) if isinstance(error, UserError) else explain(error))
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -225,12 +226,19 @@ def explain(error: Exception) -> str:
     if override := getattr(error, "override", None):
         reason = text.splitlines()[0]
         return f"{override!r} is not of the form key=value ({reason}): write no blanks, or put the value in quotes."
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+    if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text):
         return f"{match[1]} names several values: for one run each, write -m {match[1]}."
     if isinstance(error, YAMLError):
         return f"a file in configs/ is not YAML ({' '.join(text.split())}): mend that line."
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"{match[1]} is there already, so there is nothing to add: write {match[1]}=<value>, without the +."
+    if match := re.search(r"full_key: (\S+)", text):
+        reason = " ".join(text.partition("full_key:")[0].split()).rstrip(".")
+        return f"{match[1]} has no value ({reason}): mend what it refers to."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
+        if key.startswith("data.folds."):
+            return f"the data has no setting {key}, so no folds: give its file in configs/data/ the group `folds`."
         known = settings_like(key)
         if known.get(key):
             return f"{key} is a group of settings: give each entry a name, +{key}.<name>=<value>."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from . import distributed
@@ -17,6 +19,7 @@ from .adoption import complete, load_program, own_words, register_groups
 from .errors import UserError
 from .project import project
 
+HYDRA = "${hydra:"  # begins what is looked up in Hydra's own settings
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
@@ -43,10 +46,11 @@ OF_ANY_PROJECT = ("seed", "trainer.", "determinism", "callbacks.resume.", "force
 
 # A key that the configuration does not have (another data set's, another model's) is checked only if it is REQUIRED.
 GROUPS = {"paths", "data", "data.module", "model", "trainer", "determinism"}
-REQUIRED = {*GROUPS, "seed", "determinism.enabled", "determinism.portable"}
+REQUIRED = {*GROUPS, "seed", "run_name", "determinism.enabled", "determinism.portable"}
 RULES: list[Rule] = [
     *((group, lambda v: isinstance(v, dict), "a group of settings") for group in sorted(GROUPS)),
     ("seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("run_name", lambda v: v is not None and _line(str(v)), "a name"),
     ("trainer.max_epochs", lambda v: _whole(v, 1), "a whole number of at least 1"),
     (
         "trainer.devices",
@@ -66,6 +70,11 @@ RULES: list[Rule] = [
     ("data.split.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.test", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
     ("data.split.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
+    ("data.folds.count", lambda v: _whole(v, 2), "a whole number of at least 2"),
+    ("data.folds.fold", lambda v: _whole(v, 0), "a whole number of at least 0"),
+    ("data.folds.by", lambda v: v in ("stratified", "group", "time", "plain"), "stratified, group, time or plain"),
+    ("data.folds.val", lambda v: _real(v) and 0 < v < 1, "a fraction between 0 and 1"),
+    ("data.folds.seed", lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 4294967295"),
     ("model.optimizer.lr", lambda v: _real(v) and v > 0, "a number above 0"),
     ("model.network.dropout", lambda v: _real(v) and 0 <= v < 1, "a number from 0 to below 1"),
     ("determinism.enabled", lambda v: isinstance(v, bool), "true or false"),
@@ -76,6 +85,7 @@ RULES: list[Rule] = [
     ("callbacks.resume.every_minutes", lambda v: _real(v) and v > 0, "a number above 0"),
     ("callbacks.resume.grace_seconds", lambda v: _real(v) and v >= 0, "a number of at least 0"),
     ("force", lambda v: isinstance(v, bool), "true or false"),
+    ("tags", lambda v: isinstance(v, list) and all(_line(str(tag)) for tag in v), "words in brackets, [a,b]"),
     ("cluster", lambda v: isinstance(v, dict), "a group of settings"),
     ("cluster.name", lambda v: v in ("local", "slurm", "ray"), "local, slurm or ray"),
     *((f"cluster.{key}", _line, "a name, or null") for key in ("partition", "account", "qos", "container")),
@@ -126,6 +136,7 @@ def check(cfg: DictConfig) -> None:
     if not adopted and get(cfg, "trainer.deterministic") is not cfg.determinism.enabled:
         raise UserError("trainer.deterministic follows determinism.enabled: leave it as it is, or say determinism=off.")
     check_shards(cfg)
+    check_folds(cfg)
     accelerators = ("cpu", "auto", None) if adopted else ("cpu",)  # `equip` looks at what was chosen
     if get(cfg, "determinism.portable") and get(cfg, "trainer.accelerator") not in accelerators:
         raise UserError("determinism=portable pins what a CPU does: on a GPU, say determinism=gpu.")
@@ -154,13 +165,34 @@ def check_shards(cfg: DictConfig) -> None:
         raise UserError("trainer.sync_batchnorm adds up in an order that depends on the processes: leave it out.")
 
 
+def check_folds(cfg: DictConfig) -> None:
+    """Refuse a fold that there is not, or that the data module is not told of.
+
+    Raises:
+        UserError: names the setting.
+    """
+    count, fold = get(cfg, "data.folds.count"), get(cfg, "data.folds.fold")
+    if count is fold is None:
+        return
+    if count is None or fold is None or fold >= count:
+        wanted = f"0 to {count - 1}" if count else "null, as data.folds.count is"
+        raise UserError(
+            f"data.folds.fold is {fold}, but must be {wanted}: make sweep FOLDS={count or 5} trains a run for each."
+        )
+    if get(cfg, "data.module.folds") is None:
+        raise UserError(
+            "data.folds asks for a fold, and data.module is not told of it: in configs/data/, write"
+            " `folds: ${data.folds}` under `module:`, and let its data sets come from samebits.fold_dataset."
+        )
+
+
 @cache
 def known_settings() -> set[str]:
     """List the names that a configuration may have at its top: those of configs/train.yaml, and its groups."""
     train = OmegaConf.load(project().configs / "train.yaml")
     assert isinstance(train, DictConfig)
     groups = {str(name) for entry in train.defaults if isinstance(entry, DictConfig) for name in entry if entry[name]}
-    return {str(name) for name in train} - {"defaults"} | groups - {"hydra"}
+    return {"tags", *map(str, train)} - {"defaults"} | groups - {"hydra"}
 
 
 def get(cfg: DictConfig, key: str) -> Any:
@@ -180,22 +212,57 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     Paths come out absolute, so that it works from any folder.
     """
-    from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    here = project()
-    words = own_words([f"{here.paths}.root={quote(str(here.root))}", *overrides])
-    if here.adopted:
+    if project().adopted:
         load_program()
         register_groups()
-    job = here.train.rpartition(".")[2] if here.adopted else "app"
-    with initialize_config_dir(config_dir=str(here.configs), job_name=job, version_base="1.3"):
-        cfg = hydra_compose(here.config, overrides=words, return_hydra_config=here.adopted)
+    with initialize_config_dir(config_dir=str(project().configs), version_base="1.3"):
+        return compose_as_training(overrides)
+
+
+def compose_as_training(overrides: Sequence[str]) -> DictConfig:
+    """Compose where Hydra is initialized; each `${hydra:...}` is replaced by what it is in a training's own command."""
+    from hydra import compose as hydra_compose
+    from hydra.core.hydra_config import HydraConfig
+
+    here = project()
+    root, key = str(here.root), f"{here.paths}.root"
+    words = own_words(standard_words(overrides))
+    if here.adopted and not any(word.lstrip("+").startswith(f"{key}=") for word in words):
+        words = own_words([f"{key}={quote(root)}", *words])
+    cfg = hydra_compose(here.config, overrides=words, return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.pop("hydra")
+    hydra.job.name = here.train.rpartition(".")[2]
+    hydra.runtime.cwd, hydra.runtime.output_dir = root, os.path.normpath(f"{root}/{hydra.run.dir}")
     if here.adopted:
-        OmegaConf.set_readonly(cfg, False)
-        OmegaConf.set_struct(cfg, False)
-        cfg = complete(cfg, cfg.pop("hydra"))
+        return complete(cfg, hydra)
+    if not any(word.startswith(f"{key}=") for word in words):
+        cfg.paths.root = root
+    current: Any = HydraConfig.instance()
+    current.cfg, before = OmegaConf.create({"hydra": hydra}), current.cfg
+    try:
+        _replace_hydra(cfg)
+    finally:
+        current.cfg = before
     return cfg
+
+
+def _replace_hydra(node: DictConfig | ListConfig) -> None:
+    """Replace interpolations that ask Hydra; what only a started job can answer stays, and fails where it is read."""
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig) and isinstance(child._value(), dict | list):
+            _replace_hydra(child)
+        elif isinstance(child, Node) and HYDRA in str(child._value()):
+            with suppress(OmegaConfBaseException):
+                node[key] = node[key]
+
+
+def standard_words(overrides: Sequence[str]) -> list[str]:
+    """Let `+tags=[...]`, as people write it, set the tags whether or not configs/train.yaml declares them."""
+    return [f"+{word}" if word.startswith("+tags=") else word for word in overrides]
 
 
 def quote(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,6 +36,7 @@ NOT_INPUTS = (
     "paths",
     *(f"samebits.{name}" for name in ("root", "processed", "models", "run")),  # the paths of an adopted project
     "run_name",
+    "tags",
     "cluster",
     "force",
     "publish",
@@ -88,6 +89,10 @@ def settings_that_count(cfg: DictConfig) -> dict[str, Any]:
 def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Do the same with a configuration that is resolved: plain values, changed in place."""
     settings["determinism"]["shards"] = number_of_shards(settings)  # where it is not given, one for each process
+    if not fold_of(settings):  # they say nothing then, and name no run
+        data = settings.get("data") or {}
+        data.pop("folds", None)
+        (data.get("module") or {}).pop("folds", None)
     for key in NOT_INPUTS:
         *parents, name = key.split(".")
         node: Any = settings
@@ -96,6 +101,27 @@ def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict):
             node.pop(name, None)
     return settings
+
+
+class Fold(NamedTuple):
+    """One fold of a cross-validation; `str` is how a run's name says it."""
+
+    number: int  # from 0 on
+    of: int  # how many there are
+    by: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold={self.number}of{self.of}"
+
+
+def fold_of(settings: Mapping[str, Any]) -> Fold | None:
+    """Read which fold a run's settings, resolved, ask for; None where they ask for none."""
+    data = settings.get("data")
+    folds = (data.get("folds") or {}) if isinstance(data, Mapping) else {}
+    if folds.get("count") is None:
+        return None
+    return Fold(folds["fold"], folds["count"], folds.get("by") or "stratified", folds.get("seed") or 0)
 
 
 def lock_sha256(root: Path) -> dict[str, str]:

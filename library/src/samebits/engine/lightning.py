@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelPruning,
         ModelSummary,
         ProgressBar,
+        SpikeDetection,
         StochasticWeightAveraging,
         ThroughputMonitor,
         Timer,

@@ -14,9 +14,10 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
-from types import CellType, ModuleType
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -109,12 +110,15 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from list(value.values())[:ENTRIES]
     elif isinstance(value, partial):
         yield from (value.func, *value.args, *value.keywords.values())
-    elif hasattr(value, "__self__"):  # a bound method
+    elif isinstance(value, MethodType | BuiltinMethodType):
         yield value.__self__
-    elif cells := getattr(value, "__closure__", None):
-        yield from (cell.cell_contents for cell in cells if cell != CellType())
-    elif hasattr(value, "__dict__"):
-        yield from vars(value).values()
+    elif isinstance(value, FunctionType) and value.__closure__:
+        yield from (cell.cell_contents for cell in value.__closure__ if cell != CellType())
+    else:
+        inner: list[Any] = []
+        with suppress(Exception):  # there are none, or the object answers every name in its own way
+            inner = list(vars(value).values())
+        yield from inner
 
 
 def seed_generators(generators: Generators, number: int) -> None:

@@ -34,7 +34,7 @@ from .distributed import is_first
 from .errors import UserError
 from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
-from .inputs import RUN_PATH, inputs_id, portable_config
+from .inputs import RUN_PATH, fold_of, inputs_id, portable_config
 from .project import project
 from .trace_reader import TRACE
 
@@ -45,6 +45,7 @@ HISTORY, PREDICTIONS = "history.csv", "predictions.csv"
 WISHES = ("publish=", "force=", "paths.models=", "samebits.models=", "snapshot=", "logger=")
 COMPUTE = "compute.json"  # of a run that has not finished; afterwards the record holds it
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
+LONGEST_NAME = 200  # characters of the readable part; file systems take 255 in all, with what is added to it
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
 SCHEMA = Path(__file__).with_name("record.schema.json")
 
@@ -119,7 +120,9 @@ def command(record: Record) -> str:
         words = [f"{here.runs_in}/{record['run']}/{CONFIG}"]
     if here.adopted:
         return shlex.join(["python", "-m", here.train, *words])
-    return f"make train ARGS={shlex.quote(' '.join(words))}" if words else "make train"
+    # in quotes, where a word holds a blank or a quote
+    quoted = [json.dumps(word, ensure_ascii=False) if re.search(r"[\s'\"\\]", word) else word for word in words]
+    return f"make train ARGS={shlex.quote(' '.join(quoted))}" if words else "make train"
 
 
 def outputs(directory: Path, weights: str, tensors: dict[str, str], metrics: dict[str, float]) -> dict[str, Any]:
@@ -266,8 +269,11 @@ def find_run(
         fresh: take a directory beside the finished ones: `...-2`, `...-3`.
         list_names: lists the folder; another one, where it is asked for many times.
     """
-    digits = inputs_id(inputs)
-    run_id = f"{re.sub(r'[^A-Za-z0-9_=.,+-]', '_', name)}-{digits}"
+    digits, fold = inputs_id(inputs), fold_of(inputs["config"])
+    readable = re.sub(r"[^A-Za-z0-9_=.,+-]", "_", f"{name}-{fold}" if fold else str(name))
+    if len(readable) > LONGEST_NAME:  # its middle tells the least: the model is at the beginning, the seed at the end
+        readable = f"{readable[: LONGEST_NAME // 2 - 1]}--{readable[1 - LONGEST_NAME // 2 :]}"
+    run_id = f"{readable}-{digits}"
     if not (models / run_id).exists():  # the same inputs under another readable name?
         run_id = list_names(models).get(digits, run_id)
     run = RunDirectory(models / run_id, inputs)

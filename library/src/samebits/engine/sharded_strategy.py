@@ -194,7 +194,10 @@ class ShardedStrategy(DDPStrategy):
         """Go forward and backward through each shard, and add up the results; `backward` hands out the gradients."""
         model = self.trained_model
         if not isinstance(batch, ShardedBatch):
-            raise UserError("several processes or shards need batches from make_loader: use it in train_dataloader().")
+            raise UserError(
+                "several processes or shards need batches that can be split: give the loader that train_dataloader()"
+                " returns a batch_size."
+            )
         parameters = [each for each in model.parameters() if each.requires_grad]
         before = [each.grad for each in parameters]  # of earlier batches of the same step
         self.buffers.begin_step()

@@ -31,7 +31,8 @@ from .config import get, instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
 from .exact_loaders import ExactLoaders
 from .files import DISK_FULL
-from .inputs import portable_config
+from .folds import RequireFolds
+from .inputs import fold_of, portable_config
 from .lightning import (
     BatchSizeFinder,
     Checkpoint,
@@ -41,6 +42,7 @@ from .lightning import (
     PassThroughProfiler,
     ProgressBar,
     SingleDeviceStrategy,
+    SpikeDetection,
     StochasticWeightAveraging,
     Timer,
     is_overridden,
@@ -75,6 +77,7 @@ REFUSED: dict[type[pl.Callback], str] = {
     " varies it",
     ModelPruning: "rewrites the parameters while it trains, so a run that was cut off could not go on: prune the"
     " weights afterwards",
+    SpikeDetection: "cannot be read back from a checkpoint, so a run that was cut off could not go on: leave it out",
     StochasticWeightAveraging: "exchanges the schedule within an epoch, so a run that was cut off could not go on: take"
     " WeightAveraging or EMAWeightAveraging",
 }
@@ -141,6 +144,8 @@ def build_trainer(cfg: DictConfig, directory: Path) -> pl.Trainer:
         require_repeatable(callback)
     if wanted and not bar:
         callbacks.append(ProgressLines())
+    if fold := fold_of(cfg):
+        callbacks.append(RequireFolds(fold[:3]))
     callbacks = in_order([*callbacks, *necessary(cfg, directory)])
     loggers = [History(directory / HISTORY), *instantiate_all(cfg, "logger")]
     plugins: list[Any] = [SealedCheckpointIO()]

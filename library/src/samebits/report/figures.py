@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
-from ..engine.errors import UserError
 from ..engine.files import file_sha256, write_atomically
+from ..engine.record import PREDICTIONS
 from .runs import Experiment, FinishedRun
-from .tables import HOUR, NOT_COUNTED, TIMES, Cost, Estimate, compare, estimate, hours
+from .tables import HOUR, NOT_COUNTED, TIMES, Comparison, Cost, Estimate, estimate_of, hours
 
-MOST_CLASSES = 25  # that are written out
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito (2008)
 UNITS = ((1.0, "hours"), (1 / 60, "minutes"), (1 / HOUR, "seconds"))
@@ -85,9 +83,22 @@ class Panel:
         """Write a figure of `canvas`: the name of its files, its title, and what it shows, for who does not see it."""
         return save(figure, self.folder, name, title, text)
 
+    def rows(self, *columns: str, run: FinishedRun | None = None) -> list[dict[str, str]]:
+        """Read predictions.csv of the main run, or another one; no rows where it lacks a column: a note says so."""
+        rows = (run or self.run).predictions
+        if rows and rows[0].keys() >= set(columns):
+            return rows
+        note = f"{self.run.id} has no {PREDICTIONS} with {', '.join(columns)}, which a panel would draw."
+        if run in (None, self.run) and note not in self.notes:
+            self.notes.append(note)
+        return []
+
     def data_file(self, name: str) -> Path | None:
         """Find a prepared file as the run read it; None, with a note, where it is not here or another one."""
         path = self.data / name
+        if self.run.fold:
+            self.notes.append(f"{self.run.id} was tested on a fold, so on other samples than those of {name}.")
+            return None
         if path.exists() and file_sha256(path) == self.run.record["inputs"]["data"].get(name):
             return path
         self.notes.append(f"The {name} of {self.run.id} is not in {self.data.name}/ at the moment: make data.")
@@ -120,27 +131,34 @@ def remove_others(folder: Path, figures: Sequence[Figure | None]) -> None:
 
 
 def seeds(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figure:
-    """Draw every seed as a point, with mean and interval, a row for each experiment."""
-    found = [(experiment.name, list(experiment.values(metric).values())) for experiment in experiments]
-    rows = [(name, values, estimate(values)) for name, values in found if values]
-    text = "; ".join(f"{name}: {mean} over {mean.count} seeds" for name, _, mean in rows)
+    """Draw every run as a point, with mean and interval, a row for each experiment."""
+    found = [(experiment, experiment.values(metric)) for experiment in experiments]
+    of = [(experiment, list(values.values()), estimate_of(values)) for experiment, values in found if values]
+    rows = [(experiment.name, values, mean) for experiment, values, mean in of]
+    text = "; ".join(
+        f"{experiment.name}: {mean} over {mean.count} {'folds' if experiment.folds else 'seeds'}"
+        for experiment, _, mean in of
+    )
     with canvas(1.0 + 0.62 * len(rows)) as (figure, axis):
         _draw_rows(axis, rows)
         axis.set_xlabel(metric)
-        return save(figure, folder, "seeds", f"{metric} of every seed", text)
+        unit = "run" if any(each.folds for each in experiments) else "seed"
+        return save(figure, folder, "seeds", f"{metric} of every {unit}", text)
 
 
-def differences(baseline: Experiment, others: Sequence[Experiment], metric: str, folder: Path) -> Figure | None:
-    """Draw how much each experiment differs from the baseline, seed by seed; None where no seed is in both."""
-    found = [comparison for other in others if (comparison := compare(baseline, other, metric))]
+def differences(found: Sequence[Comparison], metric: str, folder: Path) -> Figure | None:
+    """Draw how much experiments differ from their baseline, each pair a point; None where there is no comparison."""
     if not found:
         return None
+    names = list(dict.fromkeys(comparison.against for comparison in found))
+    baseline = names[0] if len(names) == 1 else "the baseline"
+    units = " and ".join(dict.fromkeys(comparison.unit for comparison in found))
     text = "; ".join(f"{comparison.name}: {comparison.mean}" for comparison in found)
     with canvas(1.0 + 0.62 * len(found)) as (figure, axis):
         _draw_rows(axis, [(shown.name, list(shown.differences.values()), shown.mean) for shown in found])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_xlabel(f"{metric}: difference from {short(baseline.name)}")
-        return save(figure, folder, "differences", f"Differences from {baseline.name}, paired by seed", text)
+        axis.set_xlabel(f"{metric}: difference from {short(baseline)}")
+        return save(figure, folder, "differences", f"Differences from {baseline}, paired by {units}", text)
 
 
 def curves(experiments: Sequence[Experiment], metric: str, folder: Path) -> Figure | None:
@@ -168,42 +186,6 @@ def _values_at_steps(experiment: Experiment, metric: str) -> dict[int, list[floa
     found = [run.curves[metric] for run in experiment.runs if metric in run.curves]
     common = set.intersection(*map(set, found)) if found else set()
     return {step: [curve[step] for curve in found] for step in sorted(common)}
-
-
-def confusion(panel: Panel) -> Figure | None:
-    """Draw how often each true label was given each predicted one, over all seeds: a panel for classification.
-
-    It reads the predictions.csv that `samebits.Predictions` writes; None without it.
-    """
-    experiment, classes = panel.experiment, panel.settings.classes
-    rows = [row for run in experiment.runs for row in run.predictions]
-    if not rows:
-        return None
-    pairs = [(int(row["label"]), int(row["predicted"])) for row in rows]
-    count = max(max(pair) for pair in pairs) + 1
-    if classes is not None and len(classes) < count:
-        raise UserError(
-            f"configs/report.yaml: classes has {len(classes)} names, but there are {count} labels: name all."
-        )
-    counts = np.zeros((count, count), dtype=int)
-    np.add.at(counts, tuple(np.array(pairs).T), 1)
-    names = [str(name) for name in classes or range(count)]
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with canvas(WIDTH * 0.95) as (figure, axis):
-        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        axis.grid(False)
-        axis.set(xlabel="predicted", ylabel="true")
-        if count <= MOST_CLASSES:
-            turned = 90 if max(map(len, names)) > 3 else 0
-            axis.set_xticks(range(count), names, rotation=turned)
-            axis.set_yticks(range(count), names)
-            for row, column in np.argwhere(counts):
-                colour = "white" if share[row, column] > 0.5 else "black"
-                axis.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
-        right = int(np.trace(counts))
-        seeds = f"{len(experiment.runs)} seeds" if len(experiment.runs) > 1 else "one seed"
-        text = f"{right:,} of {counts.sum():,} test images right ({seeds}); the darker, the larger the label's share"
-        return panel.save(figure, "confusion", f"Which labels are confused: {experiment.name}", text)
 
 
 def draw_costs(found: Sequence[Cost], folder: Path) -> None:

@@ -9,10 +9,12 @@ configs/data/<config>.yaml describes, and puts the results side by side in repor
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from hydra.utils import get_method
@@ -31,14 +33,25 @@ from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
 from . import figures
 from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
-from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_inputs
-from .tables import UNFINISHED, compare, costs, estimates, unpaired, write_csv
+from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
+from .tables import UNFINISHED, Comparison, compare, costs, estimates, unpaired, write_csv
 
 NAME = "configs/report.yaml"
+OVER_FOLDS = (
+    "Folds: each fold counts as the mean of its seeds. Since their training sets overlap, their mean spreads more than"
+    " Student's t says: the interval is that of the corrected resampled t-test, with the variance 1/J + n_test/n_train,"
+    " instead of 1/J, times that of the J folds, where n_train counts all samples learned from, validation included."
+    ' Source: Nadeau and Bengio (2003), "Inference for the Generalization Error", Machine Learning 52.'
+)
 
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _panels(value: Any) -> bool:
+    entries = value.values() if isinstance(value, dict) else [value]
+    return all(each is None or (isinstance(each, dict) and isinstance(each.get("_target_"), str)) for each in entries)
 
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -47,16 +60,17 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "curves": (_texts, "a list of metrics, in brackets"),
     "exclude": (_texts, "a list of patterns, in brackets"),
     "baseline": (lambda value: value is None or isinstance(value, str), "the name of an experiment, or null"),
-    "classes": (lambda value: value is None or isinstance(value, list), "a list of names in brackets, or null"),
-    "panels": (_texts, "a list of functions by their full names, in brackets"),
-    "errors": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
+    "panels": (_panels, "a group of panels, each with its function as _target_, or null"),
+    "per_fold": (lambda value: isinstance(value, bool), "true or false"),
+    "other_data": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
 def read_settings(path: Path, overrides: Sequence[str]) -> DictConfig:
     """Read configs/report.yaml, with overrides; a UserError where a setting is unknown, missing or of a wrong kind."""
     try:
-        settings = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        defaults = {"per_fold": False, "other_data": False}
+        settings = OmegaConf.merge(defaults, OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         assert isinstance(settings, DictConfig)
         values: Any = OmegaConf.to_container(settings, resolve=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError) as error:
@@ -95,15 +109,52 @@ def find_baseline(experiments: Sequence[Experiment], name: str | None) -> Experi
     return found[0]
 
 
-def find_panel(name: str) -> Callable[[figures.Panel], figures.Figure | None]:
-    """Find the function that draws a panel, by its full name; a UserError where there is none."""
-    try:
-        return get_method(name)
-    except (ImportError, ValueError) as error:
-        reason = str(error).splitlines()[-1].rstrip(".")
-        raise UserError(
-            f"{NAME}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
-        ) from error
+def counterpart(experiment: Experiment, baseline: Experiment, experiments: Sequence[Experiment]) -> Experiment:
+    """Find what an experiment is compared with: the baseline, or where folds tell them apart, what has the same folds.
+
+    Of several such, it is the one with the baseline's settings, or else the first.
+    """
+    alike = [each for each in (baseline, *experiments) if each.splitting == experiment.splitting]
+
+    def settings_differ(other: Experiment) -> bool:
+        return any("folds" not in key.split(".") for key, _, _ in differing_settings(other.first, baseline.first))
+
+    return min(alike, key=settings_differ)
+
+
+def comparisons(pairs: Sequence[tuple[Experiment, Experiment]], metrics: Sequence[str]) -> list[Comparison]:
+    """Compare the second of each pair of experiments with the first, metric by metric, where both have runs for it."""
+    return [found for one, other in pairs for metric in metrics if (found := compare(one, other, metric))]
+
+
+def draw_panels(panel: figures.Panel) -> list[figures.Figure]:
+    """Draw the panels that the settings name; a UserError where one is not there, or fails."""
+    entries: Any = OmegaConf.to_container(panel.settings.panels or OmegaConf.create(), resolve=True)
+    drawn = []
+    for settings in filter(None, entries.values()):
+        name = settings.pop("_target_")
+        try:
+            function = get_method(name)
+        except (ImportError, ValueError) as error:
+            reason = str(error).splitlines()[-1].rstrip(".")
+            raise UserError(
+                f"{NAME}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
+            ) from error
+        try:
+            figure = function(panel, **settings)
+            assert figure is None or isinstance(figure, figures.Figure), "it returns no figure of panel.save"
+        except UserError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            lines = [
+                each.lineno for each in extract_tb(error.__traceback__) if each.filename == inspect.getfile(function)
+            ]
+            where = f", line {lines[-1]} of {Path(inspect.getfile(function)).name}" if lines else ""
+            raise UserError(
+                f"{NAME}: the panel {name} failed ({type(error).__name__}: {error}{where}): mend it, or leave it out."
+            ) from error
+        drawn += [figure] if figure else []
+    return drawn
 
 
 def runs_of_searches(reports: Path) -> dict[str, str]:
@@ -147,6 +198,11 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
                 f"{name} was trained with other code or packages than {baseline.name}: a difference between the two may"
                 " be due to these."
             )
+    for experiment in experiments:
+        count = experiment.folds[0].of if experiment.folds else 0
+        if len(experiment.runs) < count * len(experiment.seeds):
+            found.append(f"{experiment.name} has {experiment.extent}: make sweep FOLDS={count} trains what is missing.")
+    found += [OVER_FOLDS] if any(experiment.folds for experiment in experiments) else []
     if any(re.search(rf" ({'|'.join(SAME)}):", experiment.name) for experiment in experiments):
         found.append(
             "code:… and the like in a name are the first digits of the hash of what tells it from its namesakes."
@@ -156,16 +212,16 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
 
 def repeats(experiment: Experiment) -> list[str]:
     """Say which runs had the same inputs or the same result as others, and whether their weights are the same."""
-    counted = {run.seed: run for run in experiment.runs}
+    counted = {run.key: run for run in experiment.runs}
     others = [run for run in experiment.runs + experiment.repeats if not same_inputs(run, experiment.first, SAME)]
-    again = [run for run in experiment.repeats if same_inputs(run, counted[run.seed], SAME)]
+    again = [run for run in experiment.repeats if same_inputs(run, counted[run.key], SAME)]
     found = [
-        f"{run.id} had the same inputs as {counted[run.seed].id}, and came to other weights:"
-        f" make compare A=models/{counted[run.seed].id} B=models/{run.id} says where they part."
+        f"{run.id} had the same inputs as {counted[run.key].id}, and came to other weights:"
+        f" make compare A=models/{counted[run.key].id} B=models/{run.id} says where they part."
         for run in again
-        if run.weights != counted[run.seed].weights
+        if run.weights != counted[run.key].weights
     ]
-    if same := [run.id for run in again if run.weights == counted[run.seed].weights]:
+    if same := [run.id for run in again if run.weights == counted[run.key].weights]:
         found.append(
             f"Trained once more with the same inputs, to the same weights, and counted once: {', '.join(same)}."
         )
@@ -188,22 +244,24 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
     metadata, main = read_project(root), published(models)
+    runs, elsewhere = (runs, []) if settings.other_data else same_data(runs, main)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
     aside = {run.id for experiment in tried for run in experiment.runs}
     experiments = group([run for run in runs if run.id not in aside], main)
     baseline = find_baseline(experiments, settings.baseline)
-    others = [other for other in experiments if other is not baseline]
-    comparable = [other for other in others if same_inputs(other.first, baseline.first, ["data"])]
+    pairs = [(counterpart(other, baseline, experiments), other) for other in experiments]
+    pairs = [(one, other) for one, other in pairs if one is not other and same_inputs(one.first, other.first, ["data"])]
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
     panel = figures.Panel(of_main, main_run, settings, root / "data/processed", drawings, [])
+    of_panels = draw_panels(panel)
     drawn = [
         figures.seeds(experiments, settings.metric, drawings),
         *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
-        *(find_panel(name)(panel) for name in settings.panels),
-        figures.differences(baseline, comparable, settings.metric, drawings),
+        *of_panels,
+        figures.differences(comparisons(pairs, [settings.metric]), settings.metric, drawings),
     ]
     figures.remove_others(drawings, drawn)
     spent = costs([*experiments, *tried], unfinished)
@@ -225,14 +283,17 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         metric=settings.metric,
         headline=estimates(of_main, [settings.metric])[settings.metric],
         several=any(len(experiment.runs) > 1 for experiment in experiments),
+        panels=[figure.name for figure in of_panels],
         tried=tried,
         page_of=lambda name: f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.csv",
-        baseline=baseline,
-        compared=[found for other in comparable for metric in metrics if (found := compare(baseline, other, metric))],
-        caveats=[*caveats(experiments, baseline), *panel.notes],
+        compared=comparisons(pairs, metrics),
+        of_folds=any(each.folds for each in experiments),
+        rows=[row for each in experiments for row in (each, *(each.of_folds() if settings.per_fold else []))],
+        caveats=[*caveats(experiments, baseline), *panel.notes, *elsewhere],
         origins=data_sets(experiments),
         **shared,
     )
+    print(*elsewhere, sep="\n", end="\n" * len(elsewhere))
     return experiments
 
 
@@ -242,7 +303,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = read_settings(project().configs / "report.yaml", arguments.settings)
     for experiment in report(project().root, settings):
         found = ", ".join(f"{name} {value}" for name, value in estimates(experiment, [settings.metric]).items())
-        print(f"{experiment.name}: {len(experiment.runs)} {'seeds' if experiment.runs[1:] else 'seed'}, {found}")
+        print(f"{experiment.name}: {experiment.extent}, {found}")
     print("reports/report.html: open it in a browser; beside it figures/, results.csv, results.tex, compute.md,")
     print("checklist.md and model-card.md")
 
@@ -265,6 +326,8 @@ def original(root: Path, config: str) -> Experiment:
     if main is None:
         raise UserError("there is no main run whose procedure could be replicated: make train.")
     experiment = group(runs, main)[0]
+    if experiment.folds:
+        raise UserError("the main run is one fold of several, and a replication is of seeds: make train without folds.")
     run = next((run for run in experiment.runs if run.id == main), experiment.first)
     changed = provenance_diff.code_differences(run.record) + provenance_diff.settings_differences(run.record)[0]
     if changed:

@@ -18,14 +18,18 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.errors import UserError
 from ..engine.files import json_sha256
-from ..engine.inputs import settings_that_count
+from ..engine.inputs import Fold, fold_of, settings_that_count
 from ..engine.record import COMPUTE, HISTORY, PREDICTIONS, RECORD, Record, read_usage
 from ..engine.run_loader import main_run
 from ..verify.comparison import verdicts_on
 from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
 
 FEW = 3  # settings that a name holds, unless it takes more to tell two apart
+FOLDS = ("data.folds.fold", "data.module.folds.fold")  # settings that say which fold a run is of
 SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that all seeds of an experiment share
+
+
+Key = int | tuple[Fold, int]  # what tells a run from the others of its experiment: seed, or fold and seed
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,16 @@ class FinishedRun:
     def seed(self) -> int:
         """The seed."""
         return int(self.record["inputs"]["config"]["seed"])
+
+    @cached_property
+    def fold(self) -> Fold | None:
+        """The fold that it was tested on; None where that was the prepared test split."""
+        return fold_of(self.record["inputs"]["config"])
+
+    @property
+    def key(self) -> Key:
+        """Its seed, or its fold and seed."""
+        return (self.fold, self.seed) if self.fold else self.seed
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -91,25 +105,53 @@ class FinishedRun:
 
 @dataclass
 class Experiment:
-    """Runs that differ in their seed alone."""
+    """Runs that differ in their seed, and the number of their fold, alone."""
 
-    runs: list[FinishedRun]  # one for each seed, in the seeds' order
+    runs: list[FinishedRun]  # one for each seed, or fold and seed, in their order
     name: str = ""  # for people; no two experiments of a report share it
-    repeats: list[FinishedRun] = field(default_factory=list)  # of these seeds: with the same inputs, or the same result
+    repeats: list[FinishedRun] = field(default_factory=list)  # of these: with the same inputs, or the same result
 
     @property
     def seeds(self) -> list[int]:
         """The seeds."""
-        return [run.seed for run in self.runs]
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The folds; empty where all runs were tested on the prepared test split."""
+        return sorted({run.fold for run in self.runs if run.fold})
+
+    @property
+    def splitting(self) -> Fold | None:
+        """What all of its folds have in common."""
+        return self.first.fold and self.first.fold._replace(number=0)
+
+    @property
+    def extent(self) -> str:
+        """How many seeds, or folds and runs, there are."""
+        if not self.folds:
+            return f"{len(self.runs)} seed{'s' if self.runs[1:] else ''}"
+        there, of = len(self.folds), self.folds[0].of
+        return f"{f'{of}' if there == of else f'{there} of {of}'} folds, {len(self.runs)} runs"
+
+    def of_folds(self) -> list[Experiment]:
+        """Divide it into its folds, each with its seeds."""
+        each = [(fold, [run for run in self.runs if run.fold == fold]) for fold in self.folds]
+        return [Experiment(runs, f"{self.name}: fold {fold.number}") for fold, runs in each]
+
+    @property
+    def tags(self) -> list[str]:
+        """The labels that people gave to its runs."""
+        return sorted({tag for run in self.runs + self.repeats for tag in run.record["source"].get("tags", [])})
 
     @property
     def first(self) -> FinishedRun:
         """The run with the lowest seed, which stands for what all have in common."""
         return self.runs[0]
 
-    def values(self, metric: str) -> dict[int, float]:
-        """Give the metric of each seed that has it."""
-        return {run.seed: run.metrics[metric] for run in self.runs if metric in run.metrics}
+    def values(self, metric: str) -> dict[Key, float]:
+        """Give the metric of each run that has it, by seed, or fold and seed."""
+        return {run.key: run.metrics[metric] for run in self.runs if metric in run.metrics}
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -175,6 +217,18 @@ def published(models: Path) -> str | None:
 Group = list[FinishedRun]
 
 
+def same_data(runs: Sequence[FinishedRun], main: str | None) -> tuple[Group, list[str]]:
+    """Keep the runs on the data of the main run, or else of the newest; say in a sentence which others there are."""
+    first = max(runs, key=lambda run: (run.id == main, run.record["observed"]["ended"], run.id))
+    others = {id(run): run for run in runs if not same_inputs(run, first, ["data"])}
+    names = sorted({str((run.record["inputs"].get("origin") or {}).get("title")) for run in others.values()})
+    sentence = (
+        f"Left out: {len(others)} {'run' if len(others) == 1 else 'runs'} on other data than the main run's"
+        f" ({'; '.join(names)}); other_data: true in configs/report.yaml shows them, too."
+    )
+    return [run for run in runs if id(run) not in others], [sentence][: len(others)]
+
+
 def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
     """Group runs into experiments, the one of the main run first, then by name.
 
@@ -190,9 +244,9 @@ def group(runs: Sequence[FinishedRun], main: str | None) -> list[Experiment]:
         groups = _merged(candidates, lambda one, other: same_but_for_seed(one[0], other[0]))
         groups.sort(key=lambda members: (main not in [run.id for run in members], -len(members)))
         for members in _merged(groups, same_results):
-            chosen: dict[int, FinishedRun] = {}  # the first run of each seed counts
-            repeats = [run for run in members if chosen.setdefault(run.seed, run) is not run]
-            experiments.append(Experiment([chosen[seed] for seed in sorted(chosen)], repeats=repeats))
+            chosen: dict[Any, FinishedRun] = {}  # the first run of each seed, or fold and seed, counts
+            repeats = [run for run in members if chosen.setdefault(run.key, run) is not run]
+            experiments.append(Experiment([chosen[key] for key in sorted(chosen)], repeats=repeats))
     name_all(experiments, main)
     return sorted(experiments, key=lambda one: (main not in [run.id for run in one.runs + one.repeats], one.name))
 
@@ -214,7 +268,7 @@ def _key(run: FinishedRun, seeds: set[int]) -> str:
     settled = {
         key: float(value) if isinstance(value, int) else value  # 1, 1.0 and true are equal, and here they look it
         for key, value in run.settings.items()
-        if value is not None and not (isinstance(value, int | float) and value in seeds)
+        if value is not None and key not in FOLDS and not (isinstance(value, int | float) and value in seeds)
     }
     return json_sha256([settled, run.record["inputs"]["data"]])
 
@@ -231,12 +285,18 @@ def same_but_for_seed(one: FinishedRun, other: FinishedRun) -> bool:
 
 
 def differing_settings(one: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
-    """List the settings in which two runs differ, but for the seed and those that follow it: name and both values."""
+    """List the settings in which two runs differ, but for the seed, those that follow it, and the number of the fold.
+
+    Returns:
+        The name and both values of each.
+    """
     mine, theirs = one.settings, other.settings
     return [
         (key, mine.get(key), theirs.get(key))
         for key in sorted(mine | theirs)
-        if mine.get(key) != theirs.get(key) and (mine.get(key), theirs.get(key)) != (one.seed, other.seed)
+        if key not in FOLDS
+        and mine.get(key) != theirs.get(key)
+        and (mine.get(key), theirs.get(key)) != (one.seed, other.seed)
     ]
 
 
@@ -246,10 +306,10 @@ def same_results(one: Group, other: Group) -> bool:
     They have settings and data in common, and all runs of both have the same weights and metrics in each seed that both
     have, of which there is at least one.
     """
-    common = {run.seed for run in one} & {run.seed for run in other}
+    common = {run.key for run in one} & {run.key for run in other}
     if not common or not same_inputs(one[0], other[0], ["data"]) or differing_settings(one[0], other[0]):
         return False
-    found = {(run.seed, run.weights, json_sha256(run.metrics)) for run in [*one, *other] if run.seed in common}
+    found = {(run.key, run.weights, json_sha256(run.metrics)) for run in [*one, *other] if run.key in common}
     return len(found) == len(common)
 
 
@@ -266,6 +326,7 @@ def name_all(experiments: Sequence[Experiment], main: str | None) -> None:
     for experiment in experiments:
         readable = re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", experiment.first.id)
         name = re.sub(rf"[-_,]?seed={experiment.first.seed}\b", "", readable) or readable
+        name = re.sub(r"-fold=\d+of(\d+)$", r" in \1 folds", name)
         alike.setdefault(name, []).append(experiment)
     for name, namesakes in alike.items():
         namesakes.sort(key=lambda one: (main not in [run.id for run in one.runs], -len(one.runs), one.first.id))
@@ -288,7 +349,11 @@ def short_differences(reference: FinishedRun, other: FinishedRun) -> list[str]:
     found: list[str] = []
     for key in sorted(mine.keys() | theirs.keys()):
         values = (mine.get(key), theirs.get(key))
-        if values == (reference.seed, other.seed) or (values[0] == values[1] and (key in mine) == (key in theirs)):
+        if (
+            key in FOLDS
+            or values == (reference.seed, other.seed)
+            or (values[0] == values[1] and (key in mine) == (key in theirs))
+        ):
             continue
         # where one of the two is null, the other has a group of entries: null stands for them, and they for null
         above = any(key.startswith(f"{name}.") for name in found)

@@ -1,4 +1,4 @@
-"""The numbers: means over seeds with their uncertainty, results.csv, and what the runs cost."""
+"""The numbers: means over seeds and folds with their uncertainty, results.csv, and what the runs cost."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine.files import write_atomically
+from ..engine.inputs import Fold
 from ..engine.record import Record
-from .runs import Experiment
+from .runs import Experiment, Key
 
 CONFIDENCE = 0.95
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -26,7 +27,7 @@ UNFINISHED = "not finished"  # what failed or was cut off, or is being trained
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds."""
+    """A mean over seeds, or over folds."""
 
     mean: float
     half: float | None  # the width of its interval; None with fewer than two values, which say nothing of the spread
@@ -59,45 +60,85 @@ class Comparison:
 
     name: str  # of the experiment
     metric: str
-    differences: dict[int, float]  # experiment - baseline, of each seed that both have
+    differences: dict[Key, float]  # experiment - baseline, of each seed, or fold and seed, that both have
     mean: Estimate  # of the differences
+    against: str = ""  # name of the baseline
+
+    @property
+    def unit(self) -> str:
+        """What the mean is over."""
+        return "fold" if isinstance(next(iter(self.differences)), tuple) else "seed"
+
+    @property
+    def pairs(self) -> str:
+        """Which differences there are."""
+        if self.unit == "seed":
+            return ", ".join(map(str, self.differences))
+        return f"{self.mean.count} folds, {len(self.differences)} pairs"
 
     @property
     def meaning(self) -> str:
         """What the interval tells."""
         if self.mean.half is None:
-            return "one seed tells nothing of the spread"
+            return f"one {self.unit} tells nothing of the spread"
         if self.mean.half == 0:
-            return "the same difference in every seed" if self.mean.mean else "no difference in any seed"
+            return (
+                f"the same difference in every {self.unit}" if self.mean.mean else f"no difference in any {self.unit}"
+            )
         return "differs: the interval is on one side of 0" if self.mean.excludes_zero else "may be chance: it holds 0"
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float], overlap: float = 0.0) -> Estimate:
     """Estimate the mean over all seeds from that of a few (N,), with its 95 % interval after Student; N is at least 1.
 
     With three to ten seeds its coverage is what it says, which the bootstrap's is not. Source: Student (1908), "The
-    probable error of a mean", Biometrika 6.
+    probable error of a mean", Biometrika 6. Values of folds depend on each other, since their training sets `overlap`:
+    the variance of their mean is then 1/N + overlap, instead of 1/N, times theirs. Source: Nadeau and Bengio (2003),
+    "Inference for the Generalization Error", Machine Learning 52.
     """
     mean, count = math.fsum(values) / len(values), len(values)
     if count < 2:
         return Estimate(mean, None, count)
     from scipy.stats import t  # takes a second
 
-    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * statistics.stdev(values) * math.sqrt(1 / count + overlap)
     return Estimate(mean, half, count)
+
+
+def overlap_of(fold: Fold) -> float:
+    """Return n_test / n_train of a cross-validation, where n_train counts all samples learned from: validation, too.
+
+    By time, where the training sets grow, it is the mean over the folds.
+    """
+    by_time = statistics.fmean(1 / (number + 1) for number in range(fold.of))
+    return by_time if fold.by == "time" else 1 / (fold.of - 1)
+
+
+def estimate_of(values: Mapping[Key, float]) -> Estimate:
+    """Estimate the mean of at least one value: over seeds, or over folds, of each the mean of its seeds."""
+    of_folds: dict[Fold, list[float]] = {}
+    for key, value in values.items():
+        if isinstance(key, tuple):
+            of_folds.setdefault(key[0], []).append(value)
+    if not of_folds:
+        return estimate(list(values.values()))
+    return estimate([math.fsum(each) / len(each) for each in of_folds.values()], overlap_of(next(iter(of_folds))))
 
 
 def estimates(experiment: Experiment, metrics: Sequence[str]) -> dict[str, Estimate]:
     """Estimate each of the metrics that the experiment has."""
-    values = {metric: list(experiment.values(metric).values()) for metric in metrics}
-    return {metric: estimate(found) for metric, found in values.items() if found}
+    values = {metric: experiment.values(metric) for metric in metrics}
+    return {metric: estimate_of(found) for metric, found in values.items() if found}
 
 
 def compare(baseline: Experiment, other: Experiment, metric: str) -> Comparison | None:
-    """Estimate how much higher a metric is than the baseline's, paired by seed; None where no seed is in both."""
+    """Estimate how much higher a metric is than the baseline's, paired by seed and fold; None where no pair is."""
     one, two = baseline.values(metric), other.values(metric)
-    differences = {seed: two[seed] - one[seed] for seed in sorted(one.keys() & two.keys())}
-    return Comparison(other.name, metric, differences, estimate(list(differences.values()))) if differences else None
+    common: Any = one.keys() & two.keys()  # all of them are seeds, or folds and seeds
+    differences: dict[Key, float] = {key: two[key] - one[key] for key in sorted(common)}
+    if not differences:
+        return None
+    return Comparison(other.name, metric, differences, estimate_of(differences), baseline.name)
 
 
 def unpaired(one: Sequence[float], other: Sequence[float]) -> Estimate:
@@ -116,15 +157,20 @@ def unpaired(one: Sequence[float], other: Sequence[float]) -> Estimate:
 
 
 def write_csv(path: Path, experiments: Sequence[Experiment]) -> None:
-    """Write one line for each run, with exact numbers: experiment, seed, run, metrics, weights (sha256 by content)."""
+    """Write one line for each run, with exact numbers: experiment, seed, run, metrics, weights (sha256 by content).
+
+    Where there are folds, their numbers are the last column.
+    """
     rows = [(experiment, run) for experiment in experiments for run in experiment.runs]
     metrics = list(dict.fromkeys(name for _, run in rows for name in run.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["experiment", "seed", "run", *metrics, "weights"])
+    folds = any(run.fold for _, run in rows)
+    writer.writerow(["experiment", "seed", "run", *metrics, "weights", *(["fold"] if folds else [])])
     for experiment, run in rows:
         numbers = [repr(run.metrics[name]) if name in run.metrics else "" for name in metrics]
-        writer.writerow([experiment.name, run.seed, run.id, *numbers, run.weights])
+        fold = [run.fold.number if run.fold else ""] if folds else []
+        writer.writerow([experiment.name, run.seed, run.id, *numbers, run.weights, *fold])
     write_atomically(path, text.getvalue().encode())
 
 

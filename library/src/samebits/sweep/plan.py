@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..engine.code_closure import targets
 from ..engine.command_line import explain, is_of_cluster
-from ..engine.config import check, get, quote
+from ..engine.config import HYDRA, check, compose_as_training, get, quote, standard_words
 from ..engine.errors import PROGRESS_SECONDS, UserError
 from ..engine.inputs import (
     EXPECTED,
@@ -50,6 +50,13 @@ def seeds(text: str) -> str:
             raise UserError(f"SEEDS={text} is not a list of seeds: write SEEDS=0..4, or SEEDS=1,5,7.")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return f"seed={','.join(map(str, dict.fromkeys(found)))}"
+
+
+def folds(text: str) -> list[str]:
+    """Turn `5` into the settings that make a run for each fold, else raise a UserError."""
+    if not re.fullmatch("[1-9][0-9]{0,3}", text) or text == "1":
+        raise UserError(f"FOLDS={text} is no number of folds: write FOLDS=5, or another number of at least 2.")
+    return [f"data.folds.count={text}", f"data.folds.fold={','.join(map(str, range(int(text))))}"]
 
 
 @contextmanager
@@ -95,7 +102,7 @@ def combine(overrides: Sequence[str]) -> list[Combination]:
                 raise UserError(f"{override} is a range without steps, for a search: list its values, or use range().")
             return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
 
-        axes = [choices(override) for override in overrides]
+        axes = [choices(override) for override in standard_words(overrides)]
         names = [axis[0].partition("=")[0].lstrip("+~") for axis in axes]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"{twice} is given twice: leave one of the two out.")
@@ -122,6 +129,7 @@ def compose_runs(commands: Sequence[Sequence[str]]) -> list[DictConfig]:
         _, repository = loader._parse_overrides_and_create_caching_repo("train", [])
         is_group = cache(repository.group_exists)
         compose_choices = cache(lambda choices: compose("train", overrides=list(choices)))
+        asks_hydra = cache(lambda choices: HYDRA in OmegaConf.to_yaml(compose_choices(choices)))
 
         def compose_one(overrides: Sequence[str]) -> DictConfig:
             parsed = [parse(override) for override in (root, *overrides)]
@@ -131,6 +139,8 @@ def compose_runs(commands: Sequence[Sequence[str]]) -> list[DictConfig]:
                 raise UserError(f"{several} names several values: {mend}.")
             values = [entry for entry in parsed if not (entry.is_hydra_override() or is_group(entry.key_or_group))]
             choices = tuple(entry.input_line for entry in parsed if entry not in values)
+            if any(HYDRA in str(entry.value()) for entry in values) or asks_hydra(choices):
+                return compose_as_training(overrides)
             cfg: DictConfig = compose_choices(choices).copy()
             loader._apply_overrides_to_config(values, cfg)
             return cfg

@@ -28,7 +28,7 @@ from ..engine.config import get
 from ..engine.errors import INTERRUPTED, UserError
 from ..engine.project import project
 from .jobs import Executor, Job, JobStatus, LocalProcess, RayExecutor
-from .plan import combine, plan_runs, seeds
+from .plan import combine, folds, plan_runs, seeds
 from .run_status import LOGS
 
 GRACE = 20.0  # seconds for a training to save its state after it was asked to
@@ -231,7 +231,8 @@ def describe(job: Job) -> str:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, and leave with the exit status."""
-    overrides = [*arguments.settings, *([seeds(arguments.seeds)] if arguments.seeds else [])]
+    of_folds = folds(arguments.folds) if arguments.folds else []
+    overrides = [*arguments.settings, *of_folds, *([seeds(arguments.seeds)] if arguments.seeds else [])]
     if all(is_of_cluster(override) for override in overrides):
         raise UserError('there is nothing to vary: make sweep SEEDS=0..4, or make sweep ARGS="model=cnn,mlp".')
     os.chdir(project().root)
@@ -255,5 +256,6 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("settings", nargs="*", help="as for train; several values make several runs: model=cnn,mlp")
     options.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)  # as typed to train
     options.add_argument("--seeds", metavar="0..4", help="a run for each seed: 0..4, or 1,5,7")
+    options.add_argument("--folds", metavar="5", help="a run for each fold of a cross-validation")
     options.add_argument("--jobs", metavar="N", help="runs at once (default: as many as cores)")
     return options

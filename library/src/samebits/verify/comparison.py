@@ -316,6 +316,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("data", f"{origin.get('title') or config.get('data', {}).get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
         *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
+        ("tags", ", ".join(source.get("tags", []))),
         ("seed", f"{config['seed']}; determinism: {kind}"),
         ("machine", f"{environment['processor']['model']}, {environment['system']['os']}"),
         ("software", f"Python {environment['python']}, PyTorch {packages.get('torch')}"),

@@ -8,6 +8,7 @@ reads a batch at once, and `augment` changes it with random numbers for each sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class ArrayDataModule(pl.LightningDataModule):
         directory: holds `{train,val,test}_{images,labels}.npy`.
         batch_size: samples a batch of training.
         seed: of the order of the training samples, and of their augmentation.
+        folds: the settings `data.folds`; None: the prepared split.
         shift: each training image is moved by up to so many pixels at random; 0 leaves it where it is.
         eval_batch_size: samples a batch of validation and test; None: as many as in training.
         num_workers: processes that load; 0 loads in the training process.
@@ -81,6 +83,7 @@ class ArrayDataModule(pl.LightningDataModule):
         directory: str,
         batch_size: int,
         seed: int,
+        folds: Mapping[str, Any] | None = None,
         shift: int = 0,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
@@ -89,6 +92,7 @@ class ArrayDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
+        self.folds = folds
         self.shift = shift
         self.options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
         if num_workers:  # PyTorch refuses these without workers
@@ -102,13 +106,17 @@ class ArrayDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches of the training split, from where the trainer stands."""
-        dataset = ArrayDataset(self.directory, "train", self.shift)
+        dataset = self.dataset("train", self.shift)
         return samebits.make_loader(dataset, trainer=self.trainer, **self.options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order: no trainer is told."""
-        return samebits.make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
+        return samebits.make_loader(self.dataset("val"), trainer=None, **self.eval_options)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
-        return samebits.make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)
+        return samebits.make_loader(self.dataset("test"), trainer=None, **self.eval_options)
+
+    def dataset(self, split: str, shift: int = 0) -> Dataset[Batch]:
+        """Return a split as prepared, or that of a fold, whose samples are of all prepared splits."""
+        return samebits.fold_dataset(self.folds, split, lambda part: ArrayDataset(self.directory, part, shift))

@@ -55,7 +55,7 @@ def move(images: torch.Tensor, down: np.ndarray, right: np.ndarray) -> torch.Ten
     return pad(images[:, 0], [most] * 4)[which, rows, columns].unsqueeze(1)
 
 
-def read_images(path: Path, invert: bool) -> np.ndarray:
+def read_images(path: Path, invert: bool = False) -> np.ndarray:
     """Read pixels as the training data has them: uint8, shape (N, 8, 8), 0 (paper) to 16 (ink).
 
     Raises:

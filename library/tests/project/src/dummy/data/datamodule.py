@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class ArrayDataModule(pl.LightningDataModule):
         directory: holds `{train,val,test}_{images,labels}.npy`.
         batch_size: samples a batch of training.
         seed: of the order of the training samples, and of their augmentation.
+        folds: the settings `data.folds`; None: the prepared split.
         shift: each training image is moved by up to so many pixels at random; 0 leaves it where it is.
         eval_batch_size: samples a batch of validation and test; None: as many as in training.
         num_workers: processes that load; 0 loads in the training process.
@@ -76,6 +78,7 @@ class ArrayDataModule(pl.LightningDataModule):
         directory: str,
         batch_size: int,
         seed: int,
+        folds: Mapping[str, Any] | None = None,
         shift: int = 0,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
@@ -84,6 +87,7 @@ class ArrayDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
+        self.folds = folds
         self.shift = shift
         self.options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
         if num_workers:  # PyTorch refuses these without workers
@@ -100,14 +104,16 @@ class ArrayDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches of the training split."""
-        return samebits.make_loader(
-            ArrayDataset(self.directory, "train", self.shift), trainer=self.trainer, **self.options
-        )
+        return samebits.make_loader(self.dataset("train", self.shift), trainer=self.trainer, **self.options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation split, in order."""
-        return samebits.make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
+        return samebits.make_loader(self.dataset("val"), trainer=None, **self.eval_options)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
-        return samebits.make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)
+        return samebits.make_loader(self.dataset("test"), trainer=None, **self.eval_options)
+
+    def dataset(self, split: str, shift: int = 0) -> Dataset[Batch]:
+        """Return a split as prepared, or that of a fold, whose samples are of all prepared splits."""
+        return samebits.fold_dataset(self.folds, split, lambda part: ArrayDataset(self.directory, part, shift))

@@ -1,0 +1,88 @@
+"""Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
+
+Its files go to the same places in the project; task.toml says which of the project's files are removed, and what is
+edited in those that stay. `python -m tests.overlays regression PROJECT` lays one over, and prints what it has changed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from .baking import TEMPLATE
+
+TASKS = TEMPLATE / "tests" / "tasks"
+MOST_LINES = 150  # that a user writes to make a project theirs
+# where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
+PLACES = (
+    "configs/data/*",
+    "configs/model/*",
+    "configs/train.yaml",
+    "configs/report.yaml",
+    "data/README.md",
+    "src/*/data/*",
+    "src/*/models/*",
+    "src/*/panels.py",
+    "src/*/predict.py",
+    "tests/test_*.py",
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What Git says of the files of a project, since its last commit: renamed files count by what differs in them."""
+
+    written: dict[str, int]  # lines, by file
+    removed: int  # lines
+    text: str  # as `git diff --stat` shows it
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The files with written lines where nothing needs to be changed."""
+        return [name for name, lines in self.written.items() if lines and not any(fnmatch(name, at) for at in PLACES)]
+
+
+def lay_over(task: str, project: Path) -> Changes:
+    """Lay a task over a generated project, default answers given, and say what it has changed."""
+    folder = TASKS / task
+    said = tomllib.loads((folder / "task.toml").read_text(encoding="utf-8"))
+    for name in said.get("remove", []):
+        (project / name).unlink()
+    for name, pairs in said.get("edit", {}).items():
+        text = (project / name).read_text(encoding="utf-8")
+        for old, new in pairs:
+            assert text.count(old) == 1, f"{name} of the template holds {text.count(old)} times: {old}"
+            text = text.replace(old, new)
+        (project / name).write_text(text, encoding="utf-8")
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "task.toml" and "__pycache__" not in path.parts:
+            target = project / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return changes(project)
+
+
+def changes(project: Path) -> Changes:
+    """Count what is changed since the project's last commit."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout
+
+    git("add", "--all")
+    fields = git("diff", "--cached", "--numstat", "-z", "--find-renames").split("\0")
+    written, removed = {}, 0
+    while len(fields) > 1:
+        added, gone, name = fields.pop(0).split("\t")
+        if not name:  # renamed: its old and its new name follow
+            _, name = fields.pop(0), fields.pop(0)
+        written[name] = int(added)
+        removed += int(gone)
+    return Changes(written, removed, git("diff", "--cached", "--stat", "--find-renames"))
+
+
+if __name__ == "__main__":
+    print(lay_over(sys.argv[1], Path(sys.argv[2])).text)

@@ -1,0 +1,101 @@
+"""From arrays on disk to batches.
+
+`samebits.make_loader` gives batches that follow from the seed alone, whoever loads them and however often training was
+cut off. It takes any data set with a length and `dataset[index]`; transforms may draw from the global generators of
+Python, NumPy and PyTorch, which are set anew for each sample. The two further methods here are faster: `read_batch`
+reads a batch at once, and `augment` changes it with random numbers for each sample.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import samebits
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .table import to_input
+
+SPLITS = ("train", "val", "test")
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class ArrayDataset(Dataset[Batch]):
+    """Features and targets in two memory-mapped files: nothing is read before it is asked for.
+
+    Args:
+        directory: holds the files.
+        split: `train`, `val` or `test`.
+    """
+
+    def __init__(self, directory: Path, split: str) -> None:
+        self.features = np.load(directory / f"{split}_features.npy", mmap_mode="r")
+        self.targets = np.load(directory / f"{split}_targets.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample: float32 (10,) and ()."""
+        features, targets = self.read_batch(np.array([index]))
+        return features[0], targets[0]
+
+    def read_batch(self, indices: np.ndarray) -> Batch:
+        """Read a whole batch in one call: float32 (B, 10) and (B,)."""
+        return to_input(self.features[indices]), torch.from_numpy(self.targets[indices])
+
+
+class ArrayDataModule(pl.LightningDataModule):
+    """Batches of the arrays that `prepare` wrote.
+
+    Args:
+        directory: holds `{train,val,test}_{features,targets}.npy`.
+        batch_size: samples a batch of training.
+        seed: of the order of the training samples, and of their augmentation.
+        eval_batch_size: samples a batch of validation and test; None: as many as in training.
+        num_workers: processes that load; 0 loads in the training process.
+        persistent_workers: keep them from epoch to epoch.
+        prefetch_factor: batches that each of them loads ahead.
+
+    Raises:
+        UserError: a file is missing.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        batch_size: int,
+        seed: int,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        persistent_workers: bool = True,
+        prefetch_factor: int = 2,
+    ) -> None:
+        super().__init__()
+        self.directory = Path(directory)
+        self.options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
+        if num_workers:  # PyTorch refuses these without workers
+            self.options |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
+        self.eval_options = self.options | {"batch_size": eval_batch_size or batch_size}
+        for split in SPLITS:
+            for part in ("features", "targets"):
+                path = self.directory / f"{split}_{part}.npy"
+                if not path.exists():
+                    raise samebits.UserError(f"{path} is missing: run `make data`.")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, augmented batches of the training split, from where the trainer stands."""
+        dataset = ArrayDataset(self.directory, "train")
+        return samebits.make_loader(dataset, trainer=self.trainer, **self.options)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, in order: no trainer is told."""
+        return samebits.make_loader(ArrayDataset(self.directory, "val"), trainer=None, **self.eval_options)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, in order."""
+        return samebits.make_loader(ArrayDataset(self.directory, "test"), trainer=None, **self.eval_options)
