@@ -16,7 +16,7 @@ from pathlib import Path
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
-MOST_LINES = 150  # that a user writes to make a project theirs
+MOST_LINES = 170  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
 PLACES = (
     "configs/data/*",

@@ -56,12 +56,12 @@ TASKS = {  # the models of the training, and what they cannot be trained with
     "busy": ("tests.busy.BusyClassifier", ()),
     "forgetful": ("tests.programs.Forgetful", ()),
     "by hand": ("tests.busy.ManualClassifier", ("accumulate",)),
-    "adversarial": ("tests.programs.Adversarial", ("accumulate", "optimizer.lr")),
+    "adversarial": ("tests.measured.Adversarial", ("accumulate", "optimizer.lr")),
     "a step's schedule": ("tests.busy.StepwiseClassifier", ()),
     "late": ("tests.programs.Late", ()),
     "backbone": ("tests.programs.WithBackbone", ()),
-    "compiled": ("tests.programs.Compiled", ()),
-    "all its state": ("tests.programs.OtherName", ()),
+    "compiled": ("tests.measured.Compiled", ()),
+    "all its state": ("tests.measured.OtherName", ()),
 }
 # models of single tests
 OTHERS = {"configured": "Configured", "by loader": "ByLoader", "unvalidated": "Unvalidated", "untested": "Untested"}
@@ -95,7 +95,7 @@ class Combination:
 
 def settings_of(loader: str = "shuffled", task: str = "busy", callback: str = "none") -> tuple[str, ...]:
     """List the settings that train with a loader, a task and a callback."""
-    model, unfit = TASKS.get(task) or (f"tests.programs.{OTHERS[task]}", ())
+    model, unfit = TASKS.get(task) or (f"tests.measured.{OTHERS[task]}", ())
     left_out = {
         "model._target_",
         "data.module._target_",

@@ -283,7 +283,7 @@ def finish_record(
 
 def show(run: RunDirectory, published: str | None) -> None:
     """Print what came out, and where it is."""
-    width = max(map(len, ("results", *run.metrics))) + 2
+    width = max(13, *map(len, run.metrics)) + 1
     for name, value in run.metrics.items():
         print(f"{name:<{width}}{value:.4f}")
     print(f"{'weights':<{width}}sha256 {run.weights_digest}")
