@@ -107,8 +107,6 @@ SIMPLE = ("~callbacks.stop", "~callbacks.top")
 def test_the_metrics_of_several_loaders_are_all_kept(train: Train) -> None:
     several = ("programs.AnyDataModule", "measured.ManyLoaders")
     overrides = [each.replace(*several) for each in settings_of(task="by loader")]
-        each.replace("programs.AnyDataModule", "measured.ManyLoaders") for each in settings_of(task="by loader")
-    ]
     run, _ = train("several", overrides=(*overrides, *SIMPLE, "callbacks.best.monitor=val/loss/dataloader_idx_1"))
     names = [f"{kind}/loss/dataloader_idx_{place}" for kind in ("val", "test") for place in (0, 1)]
     assert list(json.loads((run / "metrics.json").read_text())) == names
