@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,8 +24,13 @@ def count(project: Path, what: str) -> tuple[int, int]:
 
 def private_names() -> re.Pattern[str]:
     """Return what finds the use of a name of the library that is not public."""
-    text = (LIBRARY / "src/samebits/__init__.py").read_text(encoding="utf-8")
-    public = "|".join(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
+    tree = ast.parse((LIBRARY / "src/samebits/__init__.py").read_text(encoding="utf-8"))
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    public = "|".join(names)
     return re.compile(rf"samebits\.(?!({public})\b)\w|from samebits")
 
 
