@@ -167,18 +167,20 @@ class BatchOrder(Sampler[BatchIndices | ShardedBatch]):
             yield BatchIndices(epoch, batch) if shards is None else split_batch(epoch, number, batch, shards)
 
 
-class Loader(DataLoader[Any]):
+class LateLoader(DataLoader[Any]):
     """A DataLoader that asks for its first batch no sooner than the trainer does.
 
     The trainer makes iterators before its counters are restored, and workers would start loading at once.
     """
 
-    batch_sampler: BatchOrder  # type: ignore[assignment] # it gives BatchIndices, where PyTorch says lists
+    def begin(self) -> tuple[int, int, int]:
+        """Make ready for the next pass; return the seed, the epoch, and the batch in it, that come next."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator: it begins at the first next()
-        epoch, first = self.batch_sampler.position()
+        seed, epoch, first = self.begin()
         for number, batch in enumerate(super().__iter__(), start=first):
-            seed_all(self.batch_sampler.seed, Purpose.TRANSFER, epoch, number)  # for hooks that change the batch
+            seed_all(seed, Purpose.TRANSFER, epoch, number)  # for hooks that change the batch
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,6 +189,16 @@ class Loader(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing: the trainer's counters say where to go on."""
+
+
+class Loader(LateLoader):
+    """What `make_loader` makes."""
+
+    batch_sampler: BatchOrder  # type: ignore[assignment] # it gives BatchIndices, where PyTorch says lists
+
+    def begin(self) -> tuple[int, int, int]:
+        """Return where training stands."""
+        return self.batch_sampler.seed, *self.batch_sampler.position()
 
 
 def make_loader(

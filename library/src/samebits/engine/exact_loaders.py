@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from .attributes import LARGEST, ChangedAttributes
 from .callbacks import BestWeights
-from .data_loading import Loader, LocalShards, ShardedBatch, collate_shards
+from .data_loading import LateLoader, Loader, LocalShards, ShardedBatch, collate_shards, split_batch
 from .errors import UserError
 from .lightning import CombinedLoader, _DataLoaderSource, pl
 from .lightning import _tree_flatten as tree_flatten
-from .randomness import Purpose, find_generators, seed_all, seed_everything
+from .randomness import Purpose, find_generators, seed_everything
 
 Position = tuple[int, int, int]  # the epoch, the pass over the data in it, and the batch of that, which come next
 KEPT = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "persistent_workers")
@@ -80,12 +80,10 @@ class ExactOrder(Sampler[Any]):
     def _split(self, epoch: int, number: int, indices: Any) -> Places | ShardedBatch:
         if self.shards is None:
             return Places(epoch, number, 0, indices)
-        edges = np.cumsum([0, *map(len, np.array_split(np.arange(len(indices)), self.shards.total))]).tolist()
-        chosen = range(self.shards.first, self.shards.end)
-        parts = [Places(epoch, number, edges[shard], indices[edges[shard] : edges[shard + 1]]) for shard in chosen]
-        sizes = tuple(len(part.indices) for part in parts)
-        held = tuple(part if len(part.indices) else None for part in parts)
-        return ShardedBatch(epoch, number, len(indices), self.shards.first, sizes, held)
+        split = split_batch(epoch, number, np.arange(len(indices)), self.shards)
+        return split.map(
+            lambda shard, places: Places(epoch, number, int(places[0]), indices[places[0] : places[-1] + 1])
+        )
 
 
 class ExactSamples(Dataset[Any]):
@@ -160,31 +158,20 @@ class ExactStream(IterableDataset[Any]):
                 yield sample
 
 
-class ExactLoader(DataLoader[Any]):
-    """A DataLoader of exact samples in an exact order, made of the user's; it begins when its first batch is asked for.
-
-    The trainer makes iterators before its counters are restored, and workers would start loading at once.
-    """
+class ExactLoader(LateLoader):
+    """A DataLoader of exact samples in an exact order, made of the user's."""
 
     seed: int
     position: Callable[[], Position]
     source: ExactOrder | ExactStream
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator: it begins at the first next()
+    def begin(self) -> tuple[int, int, int]:
+        """Tell the order, or the stream, where training stands."""
         epoch, again, first = self.position()
         in_batches = isinstance(self.source, ExactOrder) or self.batch_size is None
         self.source.begin = (epoch, again, first if in_batches else first * (self.batch_size or 1))
         set_epoch(self.source, epoch)
-        for number, batch in enumerate(super().__iter__(), start=first):
-            seed_all(self.seed, Purpose.TRANSFER, epoch, number)  # for hooks that change the batch
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: that there is this method tells Lightning that the loader can be resumed."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing: the trainer's counters say where to go on, and `ExactLoaders` keeps what a sampler counts."""
+        return self.seed, epoch, first
 
 
 class ExactCombination(CombinedLoader):

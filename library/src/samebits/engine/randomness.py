@@ -82,11 +82,7 @@ def find_generators(*objects: Any) -> Generators:
     seen: set[int] = set()
 
     def visit(value: Any, level: int) -> None:
-        if (
-            id(value) in seen
-            or level > LEVELS
-            or isinstance(value, str | bytes | int | float | torch.Tensor | np.ndarray)
-        ):
+        if id(value) in seen or level > LEVELS or isinstance(value, PLAIN + OTHERS):
             return
         seen.add(id(value))
         if isinstance(value, torch.Generator | np.random.Generator | np.random.RandomState | random.Random):
