@@ -1,7 +1,8 @@
 """Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
 
 Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed, and
-what is edited in those that stay. `python -m tests.overlays regression PROJECT` lays one over, and prints what it has changed.
+what is edited in those that stay. `python -m tests.overlays regression PROJECT` lays one over, and prints what it has
+changed.
 """
 
 from __future__ import annotations
