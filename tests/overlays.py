@@ -1,8 +1,8 @@
 """Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
 
-Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed, and
-what is edited in those that stay. `python -m tests.overlays regression PROJECT` lays one over, and prints what it has
-changed.
+Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed,
+what is edited in those that stay, and what is expected of it all. `python -m tests.overlays regression PROJECT` lays
+one over, and prints what it has changed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
+NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
 MOST_LINES = 150  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
 PLACES = (
@@ -47,6 +49,18 @@ class Changes:
         return [name for name, lines in self.written.items() if lines and not any(fnmatch(name, at) for at in PLACES)]
 
 
+def expectations(task: str) -> dict[str, Any]:
+    """What `[expect]` in its task.toml says of a task.
+
+    metrics: of the main run, between two bounds; predictions: the head of predictions.csv, where there is one;
+    report: texts in it; predict: words for predict.py, and what it prints; short: settings of a run that is killed and
+    reproduced.
+    """
+    said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
+    expected: dict[str, Any] = said["expect"]
+    return expected
+
+
 def lay_over(task: str, project: Path) -> Changes:
     """Lay a task over a generated project, default answers given, and say what it has changed."""
     folder = TASKS / task
@@ -62,7 +76,7 @@ def lay_over(task: str, project: Path) -> Changes:
             text = text.replace(old, new)
         (project / name).write_text(text, encoding="utf-8")
     for path in folder.rglob("*"):
-        if path.is_file() and path.name != "task.toml" and "__pycache__" not in path.parts:
+        if path.is_file() and not {*NOT_LAID, "__pycache__"} & set(path.relative_to(folder).parts):
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
