@@ -259,7 +259,7 @@ class Unfreezing(pl.Callback):
         """Unfreeze it in the second epoch's fourth batch."""
         if trainer.current_epoch == 1 and batch_idx == 3:
             next(pl_module.parameters()).requires_grad_(True)
-            pl_module.network.eval()  # type: ignore[union-attr, operator]
+            next(pl_module.children()).eval()
 
 
 class Growing(pl.Callback):
