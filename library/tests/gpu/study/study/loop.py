@@ -19,7 +19,6 @@ def plain(cfg: Any, path: Path) -> None:
     """Train as a loop of PyTorch's own."""
     import hydra
     import torch
-    from torch.nn import functional
 
     device = torch.device("cuda" if cfg.trainer.accelerator == "gpu" else "cpu")
     datamodule = hydra.utils.instantiate(cfg.data)
@@ -38,7 +37,7 @@ def plain(cfg: Any, path: Path) -> None:
                     break
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-                loss = functional.cross_entropy(model.network(images), labels)
+                loss = model.training_step((images, labels), step)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

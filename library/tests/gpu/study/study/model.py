@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn import functional
+from torchmetrics.classification import MulticlassAccuracy
 
 CLASSES = 10
 
@@ -60,7 +61,7 @@ class Race(nn.Module):
         torch.use_deterministic_algorithms(False)
         sums = torch.zeros(16, device=scores.device).index_add_(0, bins, values)
         torch.use_deterministic_algorithms(True)
-        return scores * (1 + 1e-3 * sums.tanh().mean())
+        return scores * (1 + 0.1 * (1000 * sums).sin().mean())  # the last bit of a sum counts
 
 
 class Refused(nn.Module):
@@ -82,12 +83,15 @@ class Learner(pl.LightningModule):
         network: images → scores.
         optimizer: called with the parameters.
         plant: a mistake to make on purpose, one of PLANTS.
+        logs: whether the loss of each step counts into an epoch's mean.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Any, plant: str) -> None:
+    def __init__(self, network: nn.Module, optimizer: Any, plant: str, logs: bool = True) -> None:
         super().__init__()
+        self.logs = logs
         self.network = nn.Sequential(network, PLANTS[plant]())
         self.make_optimizer = optimizer
+        self.accuracy = MulticlassAccuracy(CLASSES)
         self.pause = float(os.environ.get("STUDY_PAUSE", 0))  # seconds a step, so that one can be killed in time
 
     def on_fit_start(self) -> None:
@@ -104,7 +108,21 @@ class Learner(pl.LightningModule):
         """Return the batch's mean loss."""
         time.sleep(self.pause)
         images, labels = batch
-        return functional.cross_entropy(self.network(images), labels)
+        scores = self.network(images)
+        loss = functional.cross_entropy(scores, labels)
+        self.accuracy.update(scores.detach(), labels)
+        if self.logs:
+            self.log("train/loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the accuracy in the epoch."""
+        self.log("train/accuracy", self.accuracy)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss."""
+        images, labels = batch
+        self.log("val/loss", functional.cross_entropy(self.network(images), labels))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Log the loss."""

@@ -1,6 +1,7 @@
 """Train: `python -m study.train`, with settings as `model=transformer` after it."""
 
 import hydra
+
 import samebits
 
 
@@ -9,8 +10,8 @@ def main(run: samebits.Run) -> None:
     """Train and measure."""
     datamodule = hydra.utils.instantiate(run.cfg.data)
     model = hydra.utils.instantiate(run.cfg.model)
-    own = {name: each for name, each in run.cfg.callbacks.items() if name == "clock"}
-    trainer = hydra.utils.instantiate(run.cfg.trainer, callbacks=[hydra.utils.instantiate(own["clock"])], logger=False)
+    own = [hydra.utils.instantiate(run.cfg.callbacks[name]) for name in ("best", "clock")]
+    trainer = hydra.utils.instantiate(run.cfg.trainer, callbacks=own, logger=False)
     run.fit(trainer, model, datamodule)
     run.test(trainer, model, datamodule)
 
