@@ -110,8 +110,7 @@ def _elsewhere(modules: Modules) -> dict[str, Path]:
     folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}  # of the system's Python, where a venv uses them
     known = tuple(f"{folder}{os.sep}" for each in (*folders, str(LIBRARY)) for folder in (each, os.path.realpath(each)))
-    installed = _installed_files()  # a cluster's modules and `pip install --target` have folders of their own
-    others = {name: file for name, file in modules.items() if not file.startswith(known) and file not in installed}
+    others = {name: file for name, file in modules.items() if not file.startswith(known)}
     resolved = {name: Path(file).resolve() for name, file in others.items()}
     return {name: path for name, path in resolved.items() if not str(path).startswith(known)}
 
