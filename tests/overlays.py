@@ -56,7 +56,7 @@ def expectations(task: str) -> dict[str, Any]:
 
     metrics: of the main run, between two bounds; predictions: the head of predictions.csv, where there is one;
     report: texts in it; predict: words for predict.py, and what it prints; short: settings of a run that is killed and
-    reproduced.
+    reproduced; packages: that are locked besides, as pyproject.toml is edited to ask for them.
     """
     said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
     expected: dict[str, Any] = said["expect"]
