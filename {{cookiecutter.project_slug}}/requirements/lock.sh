@@ -15,6 +15,7 @@ if [ -z "$uv" ]; then
     uv=$VENV/bin/uv
 fi
 . requirements/torch-source.sh
+# shellcheck disable=SC2086 # $UPGRADE is several words
 case ${UPGRADE:-0} in
     0) upgrade= ;;
     1) upgrade=--upgrade ;;
