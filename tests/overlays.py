@@ -20,13 +20,15 @@ from .baking import TEMPLATE
 TASKS = TEMPLATE / "tests" / "tasks"
 NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
 MOST_LINES = 150  # that a user writes to make a project theirs
-# where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
+# where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml, cpu.yaml and report.yaml
 PLACES = (
     "configs/data/*",
     "configs/model/*",
     "configs/train.yaml",
+    "configs/trainer/cpu.yaml",
     "configs/report.yaml",
     "data/README.md",
+    "pyproject.toml",
     "src/*/data/*",
     "src/*/models/*",
     "src/*/panels.py",
@@ -54,7 +56,7 @@ def expectations(task: str) -> dict[str, Any]:
 
     metrics: of the main run, between two bounds; predictions: the head of predictions.csv, where there is one;
     report: texts in it; predict: words for predict.py, and what it prints; short: settings of a run that is killed and
-    reproduced.
+    reproduced; packages: that are locked besides, as pyproject.toml is edited to ask for them.
     """
     said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
     expected: dict[str, Any] = said["expect"]

@@ -41,6 +41,8 @@ def task(request: pytest.FixtureRequest, project: Project, tmp_path_factory: pyt
     made = fresh(project, tmp_path_factory.mktemp(request.param))
     changed = lay_over(request.param, made.path)
     assert sum(changed.written.values()) <= MOST_LINES and not changed.elsewhere, changed.text
+    if "pyproject.toml" in changed.written:
+        made.make("lock")
     made.make("train")
     return Task(request.param, made, expectations(request.param))
 
@@ -88,6 +90,17 @@ def test_it_is_killed_and_goes_on_to_the_same_bits(task: Task) -> None:
     (run,) = killed.glob("killed-*")
     assert "going on from step" in task.project.python(*words)
     assert "IDENTICAL" in task.project.make("reproduce", f"RUN=models/{run.name}")
+
+
+def test_packages_are_added_and_what_was_pinned_stays(task: Task) -> None:
+    def pins(*commit: str) -> set[str]:
+        words = ["git", "grep", "-hoE", "^[a-z0-9._-]+==[^ ;]+", *commit, "--", "requirements/*.txt"]
+        return set(task.project.run(*words).split())
+
+    before, now = pins("HEAD"), pins()
+    assert len(before) > 200 and before <= now
+    wanted = set(task.expected.get("packages", []))
+    assert wanted <= {pin.partition("==")[0] for pin in now - before} and (now == before or wanted)
 
 
 def test_lines_elsewhere_are_noticed(tmp_path: Path, project: Project) -> None:
