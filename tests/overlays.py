@@ -1,8 +1,9 @@
 """Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
 
 Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed,
-what is edited in those that stay, and what is expected of it all. `python -m tests.overlays regression PROJECT` lays
-one over, and prints what it has changed.
+what is edited in those that stay, and what is expected of it all. user_data.py, where there is one, is run in the
+project, by its environment: it makes the data that its user has. `python -m tests.overlays regression PROJECT` lays a
+task over, and prints what it has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
-NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
+NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
 MOST_LINES = 150  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
 PLACES = (
@@ -80,6 +81,8 @@ def lay_over(task: str, project: Path) -> Changes:
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
+    if (folder / "user_data.py").exists():
+        subprocess.run([project / ".venv/bin/python", folder / "user_data.py"], cwd=project, check=True)
     return changes(project)
 
 
