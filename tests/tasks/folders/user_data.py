@@ -10,8 +10,8 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 random = np.random.default_rng(0)
 digits = load_digits()
-for number, (ink, label) in enumerate(zip(digits.images[:700] / 16, digits.target[:700], strict=True)):
-    paper, colour = random.integers(0, 100, 3), random.integers(150, 256, 3)
+for number, (ink, label) in enumerate(zip(digits.images[:400] / 16, digits.target[:400], strict=True)):
+    paper, colour = random.integers(0, 150, 3), random.integers(100, 256, 3)
     pixels = (paper + ink[..., None] * (colour - paper)).astype(np.uint8)
     path = Path(f"data/external/photos/{NAMES[label]}/{number:03}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
