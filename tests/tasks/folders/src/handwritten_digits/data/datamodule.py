@@ -83,11 +83,11 @@ class ImageDataModule(pl.LightningDataModule):
         return DataLoader(self.dataset("train", self.transforms), shuffle=True, **self.options)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Images of the validation split, in order."""
+        """Batches of the validation split, in order."""
         return DataLoader(self.dataset("val"), **self.options)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Images of the test split, in order."""
+        """Batches of the test split, in order."""
         return DataLoader(self.dataset("test"), **self.options)
 
     def dataset(self, split: str, transforms: Sequence[Transform] = ()) -> Dataset[Sample]:

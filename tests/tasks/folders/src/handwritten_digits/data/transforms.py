@@ -6,18 +6,25 @@ import torch
 from torch.nn.functional import pad
 
 
-def random_crop(image: torch.Tensor, padding: int) -> torch.Tensor:
-    """Add a border of zeros, and cut out an image of the size before."""
-    height, width = image.shape[-2:]
-    top, left = torch.randint(2 * padding + 1, (2,)).tolist()
-    return pad(image, [padding] * 4)[:, top : top + height, left : left + width]
+class RandomCrop:
+    """Adds a border of `padding` zeros, and cuts out an image of the size before."""
+
+    def __init__(self, padding: int) -> None:
+        self.padding = padding
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Change one image."""
+        height, width = image.shape[-2:]
+        top, left = torch.randint(2 * self.padding + 1, (2,)).tolist()
+        return pad(image, [self.padding] * 4)[:, top : top + height, left : left + width]
 
 
-def random_channels(image: torch.Tensor, p: float) -> torch.Tensor:
-    """Exchange the colours with a probability `p`."""
-    return image[torch.randperm(3)] if torch.rand(()) < p else image
+class RandomChannels:
+    """Exchanges the colours with a probability `p`."""
 
+    def __init__(self, p: float) -> None:
+        self.p = p
 
-def random_noise(image: torch.Tensor, std: float) -> torch.Tensor:
-    """Add normal noise of a standard deviation `std` to every pixel."""
-    return image + std * torch.randn_like(image)
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Change one image."""
+        return image[torch.randperm(3)] if torch.rand(()) < self.p else image
