@@ -20,6 +20,7 @@ from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
 NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
+SIMILAR = "--find-renames=40%"  # of its lines, by which Git knows a small file again
 MOST_LINES = 150  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
 PLACES = (
@@ -93,7 +94,7 @@ def changes(project: Path) -> Changes:
         return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout
 
     git("add", "--all")
-    fields = git("diff", "--cached", "--numstat", "-z", "--find-renames").split("\0")
+    fields = git("diff", "--cached", "--numstat", "-z", SIMILAR).split("\0")
     written, removed = {}, 0
     while len(fields) > 1:
         added, gone, name = fields.pop(0).split("\t")
@@ -101,7 +102,7 @@ def changes(project: Path) -> Changes:
             _, name = fields.pop(0), fields.pop(0)
         written[name] = int(added)
         removed += int(gone)
-    return Changes(written, removed, git("diff", "--cached", "--stat", "--find-renames"))
+    return Changes(written, removed, git("diff", "--cached", "--stat", SIMILAR))
 
 
 if __name__ == "__main__":
