@@ -1,8 +1,9 @@
 """Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
 
 Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed,
-what is edited in those that stay, and what is expected of it all. `python -m tests.overlays regression PROJECT` lays
-one over, and prints what it has changed.
+what is edited in those that stay, and what is expected of it all. user_data.py, where there is one, is run in the
+project, by its environment: it makes the data that its user has. `python -m tests.overlays regression PROJECT` lays a
+task over, and prints what it has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
-NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
+NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
+SIMILAR = "--find-renames=40%"  # of its lines, by which Git knows a small file again
 MOST_LINES = 150  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml, cpu.yaml and report.yaml
 PLACES = (
@@ -82,6 +84,8 @@ def lay_over(task: str, project: Path) -> Changes:
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
+    if (folder / "user_data.py").exists():
+        subprocess.run([project / ".venv/bin/python", folder / "user_data.py"], cwd=project, check=True)
     return changes(project)
 
 
@@ -92,7 +96,7 @@ def changes(project: Path) -> Changes:
         return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout
 
     git("add", "--all")
-    fields = git("diff", "--cached", "--numstat", "-z", "--find-renames").split("\0")
+    fields = git("diff", "--cached", "--numstat", "-z", SIMILAR).split("\0")
     written, removed = {}, 0
     while len(fields) > 1:
         added, gone, name = fields.pop(0).split("\t")
@@ -100,7 +104,7 @@ def changes(project: Path) -> Changes:
             _, name = fields.pop(0), fields.pop(0)
         written[name] = int(added)
         removed += int(gone)
-    return Changes(written, removed, git("diff", "--cached", "--stat", "--find-renames"))
+    return Changes(written, removed, git("diff", "--cached", "--stat", SIMILAR))
 
 
 if __name__ == "__main__":
