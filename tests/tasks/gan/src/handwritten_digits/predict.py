@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder of a run (default: models/main)")
     arguments = vars(parser.parse_args())
     path = arguments.pop("path")
-    pixels = np.hstack(list(predict(**arguments)))
+    pixels = np.kron(np.hstack(list(predict(**arguments))), np.ones((10, 10)))  # ten times as large
     Image.fromarray((pixels * 255).round().astype(np.uint8)).save(path)
     print(f"{arguments['count']} images: {path}")
 
