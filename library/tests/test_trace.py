@@ -59,6 +59,54 @@ def test_fingerprints_draw_no_random_number() -> None:
     assert sha256.hexdigest() != first
 
 
+def test_copies_are_fingerprinted_while_their_tensors_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {
+        "weights": torch.randn(33, 7),
+        "bf16": torch.randn(5).bfloat16(),
+        "transposed": torch.randn(4, 6).T,
+        "channels": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        "complex": torch.randn(3, dtype=torch.complex64).conj(),
+        "number": torch.tensor(3),
+        "none": torch.empty(0),
+    }
+    named: dict[str, Any] = {**tensors, "state": {"steps": 3}}
+    expected = fingerprint.by_name(named.items())
+    overlapped = fingerprint.Overlapped()
+    assert overlapped.by_name(named.items())() == expected
+    assert not overlapped.hashed  # a CPU's tensors are hashed at once
+    monkeypatch.setattr(fingerprint, "OVERLAPPED", ("cpu",))  # as if this were a GPU, which goes on
+    for _ in range(2):
+        found = overlapped.by_name(named.items())
+        assert len(overlapped.hashed) == len(tensors)
+        with torch.no_grad():
+            for each in tensors.values():
+                each += 1
+        assert found() == expected
+        expected = fingerprint.by_name(named.items())
+    monkeypatch.setattr(fingerprint, "LARGEST_COPY", 10)
+    assert overlapped.by_name(named.items())() == expected
+
+
+def test_a_trace_whose_rows_are_finished_later_is_the_same(
+    settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=9",
+        "callbacks.trace.dense=2",
+        "callbacks.trace.every_n_steps=3",
+    )
+    words += ("callbacks.resume.every_n_steps=4", "snapshot=false")
+    found = []
+    for name, kinds in {"now": ("cuda",), "later": ("cpu",)}.items():
+        monkeypatch.setattr(fingerprint, "OVERLAPPED", kinds)
+        module("dummy.train").train(settings(*words, f'paths.models="{tmp_path / name}"'))
+        (path,) = (tmp_path / name).glob("*/trace.jsonl")
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+    assert found[0].count(b"\n") > 5
+
+
 def test_the_first_steps_have_an_entry_for_each_parameter(rows: list[dict[str, Any]]) -> None:
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert list(rows[0]) == ["step", "weights", "follows"]

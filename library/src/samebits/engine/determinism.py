@@ -74,6 +74,8 @@ def after_torch(determinism: DictConfig) -> None:
         return
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False  # it would choose the kernel that is fastest at this moment
+    if getattr(torch.backends, "fp32_precision", "none") != "none":  # which a program has set, for all of them
+        torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest")  # no TF32: it differs between kinds of GPU
     torch.backends.cudnn.allow_tf32 = False
     if determinism.portable and platform.machine() not in X86:

@@ -13,7 +13,7 @@ import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.parser import HeaderParser
 from functools import cache
 from importlib.metadata import distributions
@@ -184,17 +184,21 @@ def container() -> str | None:
     return "apptainer" if "APPTAINER_CONTAINER" in os.environ else None
 
 
+DRIVER = ("/proc/driver/nvidia/version", "/sys/module/nvidia/version")  # one of them says its version
+
+
 def gpu() -> dict[str, Any] | None:
     """Describe the GPU, if one is in use."""
     if not torch.cuda.is_initialized():
         return None
-    driver = Path("/proc/driver/nvidia/version")
-    version = re.search(r"Module.*?\s(\d+\.[\d.]+)", driver.read_text()) if driver.exists() else None
+    drivers = [path for path in map(Path, DRIVER) if path.exists()]
+    version = re.search(r"(?:^|Module.*?\s)(\d+\.[\d.]+)", drivers[0].read_text()) if drivers else None
     return {
         "model": torch.cuda.get_device_name(),
         "driver": version[1] if version else None,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "switches": gpu_switches(),
     }
 
 
@@ -213,13 +217,37 @@ def flags() -> dict[str, Any]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "only warn": torch.is_deterministic_algorithms_warn_only_enabled(),
         "fill uninitialised memory": torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-        "matmul precision": torch.get_float32_matmul_precision(),
+        "matmul precision": _read(torch.get_float32_matmul_precision),
         "cuDNN deterministic": torch.backends.cudnn.deterministic,
         "cuDNN benchmark": torch.backends.cudnn.benchmark,
-        "cuDNN TF32": torch.backends.cudnn.allow_tf32,
+        "cuDNN TF32": _read(lambda: torch.backends.cudnn.allow_tf32),
         "oneDNN": torch.backends.mkldnn.enabled,
         "default dtype": str(torch.get_default_dtype()),
         "flush denormals": _flushes_denormals(),
+    }
+
+
+def _read(switch: Callable[[], Any]) -> Any:
+    """Read a switch; PyTorch refuses where a program has set one of those that took its place to something else."""
+    try:
+        return switch()
+    except RuntimeError:
+        return "set apart"
+
+
+def gpu_switches() -> dict[str, Any]:
+    """Read the switches that matter on a GPU alone: which shorter formats products may use, and kinds of attention."""
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    matmul = cuda.matmul
+    return {
+        "float32 in matrix products": _read(lambda: matmul.fp32_precision),
+        "float32 in convolutions": _read(lambda: cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
+        "float32 in recurrent layers": _read(lambda: cudnn.rnn.fp32_precision),  # type: ignore[attr-defined]
+        "sums in bf16": _read(lambda: matmul.allow_bf16_reduced_precision_reduction),
+        "sums in fp16": _read(lambda: matmul.allow_fp16_reduced_precision_reduction),
+        "flash attention": cuda.flash_sdp_enabled(),
+        "memory-efficient attention": cuda.mem_efficient_sdp_enabled(),
+        "cuDNN attention": cuda.cudnn_sdp_enabled(),
     }
 
 

@@ -114,11 +114,14 @@ class TraceWriter(pl.Callback):
         self.row: dict[str, Any] | None = None  # of the step that is going on, if it is traced
         self.operator_trace: OperatorTrace | None = None
         self.between = True  # whether a step has ended and the next not begun
+        self.waiting: dict[str, Any] | None = None  # the last row, while its fingerprints are not all there
+        self.grads, self.weights = fingerprint.Overlapped(), fingerprint.Overlapped()
 
     # --- across a kill
 
     def state_dict(self) -> dict[str, Any]:
         """Say where the file stands, for a checkpoint."""
+        self._finish()
         return {"step": self.step, "written": self.written_step, "file": self.file.position()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,11 +178,14 @@ class TraceWriter(pl.Callback):
             ours = {id(each) for group in optimizer.param_groups for each in group["params"]}  # others are never zeroed
             named = ((name, each.grad) for name, each in pl_module.named_parameters() if id(each) in ours)
             with _disable_current_modes():
-                grad = fingerprint.by_name((name, tensor) for name, tensor in named if tensor is not None)
-                if before := self.row.get("grad"):  # of another optimiser of the same step
-                    pairs = {name: {"": before.get(name, ""), "+": value} for name, value in grad.items()}
-                    grad = {name: fingerprint.combine(pair) for name, pair in pairs.items()}
-                self.row["grad"] = grad
+                self._finish()  # its copies of the gradients make place for these
+                grad = self.grads.by_name((name, tensor) for name, tensor in named if tensor is not None)
+                if "grad" in self.row:  # of another optimiser of the same step
+                    before, after = self.row["grad"](), grad()
+                    pairs = {name: {"": before.get(name, ""), "+": value} for name, value in after.items()}
+                    self.row["grad"] = lambda: {name: fingerprint.combine(pair) for name, pair in pairs.items()}
+                else:
+                    self.row["grad"] = grad
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Look at the weights, and write the row."""
@@ -192,25 +198,37 @@ class TraceWriter(pl.Callback):
             return
         row, self.row, self.operator_trace = self.row, None, None
         row |= {"batch": self.batch.hexdigest()[:DIGITS], "rng": self.rng.hexdigest()[:DIGITS], "loss": self.losses}
-        row |= {"grad": row.pop("grad", {}), "weights": fingerprint.by_name(pl_module.state_dict().items())}
-        if row["step"] > self.dense:
-            row |= {name: fingerprint.combine(row[name]) for name in ("grad", "weights")}
-        self._write(row | ({"operators": operators} if operators else {}))
+        row |= {"grad": row.pop("grad", dict), "weights": self.weights.by_name(pl_module.state_dict().items())}
+        self.waiting = row | ({"operators": operators} if operators else {})
+        if row["step"] <= self.dense or pl_module.device.type not in fingerprint.OVERLAPPED:
+            self._finish()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the weights of the last step, if it has no row."""
+        self._finish()
         if self.written_step != self.step:
             weights = fingerprint.combine(fingerprint.by_name(pl_module.state_dict().items()))
             self._write({"step": self.step, "epoch": trainer.current_epoch, "weights": weights})
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave nothing switched on."""
+        """Leave nothing switched on, and no row unwritten."""
+        self._finish()
         if self.operator_trace and self.operator_trace.hooks:
             self.operator_trace.stop()
 
     def _phase(self, name: str) -> None:
         if self.operator_trace is not None:
             self.operator_trace.phase = name
+
+    def _finish(self) -> None:
+        """Write the last row, once its fingerprints are there."""
+        if self.waiting is None:
+            return
+        row, self.waiting = self.waiting, None
+        for name in ("grad", "weights"):
+            found = row[name]()
+            row[name] = fingerprint.combine(found) if row["step"] > self.dense else found
+        self._write(row)
 
     def _write(self, row: dict[str, Any]) -> None:
         row["follows"] = self.file.sha256.hexdigest()[:DIGITS]

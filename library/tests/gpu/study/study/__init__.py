@@ -1,0 +1,1 @@
+"""A small study: which of ten patterns is in a noisy image."""
