@@ -18,7 +18,8 @@ from typing import Any
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
-NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
+NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
+SIMILAR = "--find-renames=40%"  # of its lines, by which Git knows a small file again
 MOST_LINES = 150  # that a user writes to make a project theirs
 # where they do, as "Making it yours" says: two new YAML files, and lines in those that choose and show
 PLACES = (
@@ -41,7 +42,7 @@ class Changes:
     """What Git says of the files of a project, since its last commit: renamed files count by what differs in them."""
 
     written: dict[str, int]  # lines, by file
-    removed: int  # lines
+    removed: dict[str, int]  # likewise
     text: str  # as `git diff --stat` shows it
 
     @property
@@ -91,15 +92,15 @@ def changes(project: Path) -> Changes:
         return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout
 
     git("add", "--all")
-    fields = git("diff", "--cached", "--numstat", "-z", "--find-renames").split("\0")
-    written, removed = {}, 0
+    fields = git("diff", "--cached", "--numstat", "-z", SIMILAR).split("\0")
+    written, removed = {}, {}
     while len(fields) > 1:
         added, gone, name = fields.pop(0).split("\t")
         if not name:  # renamed: its old and its new name follow
             _, name = fields.pop(0), fields.pop(0)
         written[name] = int(added)
-        removed += int(gone)
-    return Changes(written, removed, git("diff", "--cached", "--stat", "--find-renames"))
+        removed[name] = int(gone)
+    return Changes(written, removed, git("diff", "--cached", "--stat", SIMILAR))
 
 
 if __name__ == "__main__":
