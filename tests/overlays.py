@@ -22,8 +22,9 @@ TASKS = TEMPLATE / "tests" / "tasks"
 NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
 SIMILAR = "--find-renames=40%"  # of its lines, by which Git knows a small file again
 MOST_LINES = 150  # that a user writes to make a project theirs
-# where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml, cpu.yaml and report.yaml
+# where they do, as "Making it yours" says: two new YAML files, and lines in those that choose and show
 PLACES = (
+    "configs/callbacks/default.yaml",
     "configs/data/*",
     "configs/model/*",
     "configs/train.yaml",
@@ -44,7 +45,7 @@ class Changes:
     """What Git says of the files of a project, since its last commit: renamed files count by what differs in them."""
 
     written: dict[str, int]  # lines, by file
-    removed: int  # lines
+    removed: dict[str, int]  # likewise
     text: str  # as `git diff --stat` shows it
 
     @property
@@ -84,7 +85,7 @@ def lay_over(task: str, project: Path) -> Changes:
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    if (folder / "user_data.py").exists():
+    if (folder / "user_data.py").exists() and (project / ".venv").exists():  # a page of documentation needs no data
         subprocess.run([project / ".venv/bin/python", folder / "user_data.py"], cwd=project, check=True)
     return changes(project)
 
@@ -97,13 +98,13 @@ def changes(project: Path) -> Changes:
 
     git("add", "--all")
     fields = git("diff", "--cached", "--numstat", "-z", SIMILAR).split("\0")
-    written, removed = {}, 0
+    written, removed = {}, {}
     while len(fields) > 1:
         added, gone, name = fields.pop(0).split("\t")
         if not name:  # renamed: its old and its new name follow
             _, name = fields.pop(0), fields.pop(0)
         written[name] = int(added)
-        removed += int(gone)
+        removed[name] = int(gone)
     return Changes(written, removed, git("diff", "--cached", "--stat", SIMILAR))
 
 
