@@ -161,7 +161,7 @@ def move_checkout(copy: Copy) -> None:
 
 def raw_byte(copy: Copy) -> None:
     """Change a byte that gzip does not check: the time of compression."""
-    path = copy.path / "data/raw/digits.csv.gz"
+    path = copy.path / "data/raw/digits/digits.csv.gz"
     before = gzip.decompress(path.read_bytes())
     flip(path, 5)
     assert gzip.decompress(path.read_bytes()) == before

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.project
 
 
 def test_a_replaced_data_file_is_refused(project: Project) -> None:
-    raw = project.path / "data/raw/digits.csv.gz"
+    raw = project.path / "data/raw/digits/digits.csv.gz"
     assert not raw.stat().st_mode & stat.S_IWUSR
     config = project.path / "configs/data/digits.yaml"
     content = config.read_text()
@@ -36,7 +36,7 @@ def test_another_choice_of_data_and_back_again(project: Project) -> None:
     settings, example = project.path / "configs/train.yaml", project.path / "configs/data/digits.yaml"
     kept, described = settings.read_text(), example.read_text()
     own = project.path / "data/external/own.csv.gz"
-    shutil.copy(project.path / "data/raw/digits.csv.gz", own)
+    shutil.copy(project.path / "data/raw/digits/digits.csv.gz", own)
     other = example.with_name("other.yaml")
     other.write_text(
         re.sub(r"uri: \S+", "uri: file:data/external/own.csv.gz", described).replace(
@@ -47,7 +47,7 @@ def test_another_choice_of_data_and_back_again(project: Project) -> None:
     example.unlink()  # as "Making it yours" says
     try:
         assert "digits.csv.gz: removed" in project.make("data")
-        assert [path.name for path in (project.path / "data/raw").iterdir()] == ["own.gz"]
+        assert [path.name for path in (project.path / "data/raw/digits").iterdir()] == ["own.gz"]
         assert "own.csv.gz" not in project.run("git", "status", "--porcelain", "--untracked-files=all", "data")
         (project.path / "data/raw/mine.csv").write_text("1,2\n")  # control: nobody has fetched it
         assert "mine.csv is not named in configs/data/: move it" in project.make("data", status=2)
@@ -58,7 +58,7 @@ def test_another_choice_of_data_and_back_again(project: Project) -> None:
         other.unlink()
         own.unlink()
         project.make("data")
-    assert [path.name for path in (project.path / "data/raw").iterdir()] == ["digits.csv.gz"]
+    assert [path.name for path in (project.path / "data/raw/digits").iterdir()] == ["digits.csv.gz"]
 
 
 def test_fetching_over_https(project: Project, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_fetching_over_https(project: Project, tmp_path: Path) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject]
     subprocess.run([*words, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     (tmp_path / "www").mkdir()
-    shutil.copy(project.path / "data/raw/digits.csv.gz", tmp_path / "www/digits.csv.gz")
+    shutil.copy(project.path / "data/raw/digits/digits.csv.gz", tmp_path / "www/digits.csv.gz")
     handler = functools.partial(QuietHandler, directory=str(tmp_path / "www"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

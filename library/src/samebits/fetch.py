@@ -6,6 +6,7 @@ What is fetched stands in configs/data/: each file has an address and a sha256, 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -36,6 +37,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
+    require_names()
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
     for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
@@ -102,6 +104,16 @@ def _download(uri: str, target: Path) -> None:
         pooch.core.choose_downloader(uri, progressbar=True)(uri, str(target), None)
     else:
         raise ValueError(f"{parts.scheme or 'no scheme'} is not one of https://, doi:, file:// and pkg://")
+
+
+def require_names() -> None:
+    """Refuse a data set of another name than its file's: each lies in folders of its name, beside the others."""
+    for path in sorted((project().configs / "data").glob("*.yaml")):
+        name = re.search(r"^name:\s*['\"]?(.*?)['\"]?\s*(#.*)?$", path.read_text(encoding="utf-8"), re.M)
+        if name and name[1] != path.stem:
+            raise UserError(
+                f"{path} has the name {name[1]!r}, by which its folders are called: write name: {path.stem}."
+            )
 
 
 def make_available(cfg: DictConfig) -> None:
