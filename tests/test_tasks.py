@@ -6,8 +6,10 @@ Each is a folder in tests/tasks; `[expect]` in its task.toml says what has to co
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import time
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from .conftest import Project, fresh
 from .overlays import MOST_LINES, TASKS, expectations, lay_over
 
 pytestmark = pytest.mark.project
+STUDENT = 2.7764451052  # the 97.5 % quantile of Student's t with 4 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,58 @@ def test_it_is_killed_and_goes_on_to_the_same_bits(task: Task) -> None:
     (run,) = killed.glob("killed-*")
     assert "going on from step" in task.project.python(*words)
     assert "IDENTICAL" in task.project.make("reproduce", f"RUN=models/{run.name}")
+
+
+def test_five_folds_of_two_seeds_are_killed_half_way_and_reported(task: Task, tmp_path: Path) -> None:
+    """All trainings and their sweep are killed at once; what goes on gives the bits of a sweep that nobody kills."""
+    if task.name != "regression":
+        pytest.skip("one task is enough")
+    words = ["-m", "samebits", "sweep", "--folds", "5", "--seeds", "0,1", "trainer.max_epochs=3"]
+    words += ["callbacks.resume.every_n_steps=1"]
+
+    def records(models: Path) -> dict[str, dict[str, Any]]:
+        return {path.parent.name: json.loads(path.read_text()) for path in models.glob("*of5-*/record.json")}
+
+    def finished(found: dict[str, dict[str, Any]]) -> set[str]:
+        return {name for name, record in found.items() if record["observed"]["status"] == "finished"}
+
+    def cut_off(found: dict[str, dict[str, Any]]) -> set[str]:
+        return {name for name in found.keys() - finished(found) if any((models / name).glob("checkpoints/*.ckpt"))}
+
+    models = task.project.path / "models"
+    process = subprocess.Popen(
+        [".venv/bin/python", *words], cwd=task.project.path, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and not (len(finished(records(models))) >= 4 and cut_off(records(models))):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # the trainings, too
+    assert process.wait() == -signal.SIGKILL
+    before = records(models)
+    assert 4 <= len(finished(before)) < 10 and cut_off(before)
+    assert "10 of 10 runs finished" in task.project.python(*words)
+    after = records(models)
+    assert len(finished(after)) == 10 and all(after[name] == before[name] for name in finished(before))
+    assert all(after[name]["observed"]["starts"] == 2 for name in cut_off(before))
+    task.project.python(*words, f"paths.models={tmp_path}")
+    alone = records(tmp_path)
+    assert {name: record["outputs"] for name, record in after.items()} == {
+        name: record["outputs"] for name, record in alone.items()
+    }
+    assert len({record["outputs"]["weights"] for record in alone.values()}) == 10  # the comparison can fail
+
+    task.project.python("-m", "samebits", "report", "per_fold=true")
+    page = (task.project.path / "reports/report.html").read_text()
+    of_folds: dict[int, list[float]] = {}
+    for record in alone.values():
+        fold = record["inputs"]["config"]["data"]["folds"]["fold"]
+        of_folds.setdefault(fold, []).append(record["outputs"]["metrics"]["test/rmse"])
+    means = [statistics.mean(of_folds[fold]) for fold in range(5)]
+    half = STUDENT * statistics.stdev(means) * math.sqrt(1 / 5 + 1 / 4)  # Nadeau and Bengio: 1/J + n_test/n_train
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    assert f"{statistics.mean(means):.{digits}f} ± {half:.{digits}f}" in page
+    assert [f"in 5 folds: fold {fold}" in page and f"{mean:.4f}" in page for fold, mean in enumerate(means)] == [
+        True
+    ] * 5
 
 
 def test_lines_elsewhere_are_noticed(tmp_path: Path, project: Project) -> None:
