@@ -94,6 +94,7 @@ def test_data_sets_lie_side_by_side(project: Project, tmp_path: Path) -> None:
         settings.write_text(kept)
         lock.write_text(locked)
         other.unlink()
+        (project.path / "reports/reproduction.md").unlink(missing_ok=True)
         for folder in ("raw", "processed"):
             shutil.rmtree(project.path / "data" / folder / "half", ignore_errors=True)
     assert "Running" not in project.make("data") and prepared() == before
