@@ -255,7 +255,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    data = root / OmegaConf.load(main_run.directory / CONFIG)[project().paths].processed
+    data = root / OmegaConf.select(OmegaConf.load(main_run.directory / CONFIG), f"{project().paths}.processed")
     panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = draw_panels(panel)
     drawn = [
