@@ -7,6 +7,7 @@ folder arrives as one zip file.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -38,6 +39,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
+    require_names()
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
     for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
@@ -118,6 +120,16 @@ def _pack(folder: Path, target: Path) -> None:
             entry.create_system, entry.file_size = 3, (folder / name).stat().st_size
             with (folder / name).open("rb") as source, archive.open(entry, "w") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def require_names() -> None:
+    """Refuse a data set of another name than its file's: each lies in folders of its name, beside the others."""
+    for path in sorted((project().configs / "data").glob("*.yaml")):
+        name = re.search(r"^name:\s*['\"]?(.*?)['\"]?\s*(#.*)?$", path.read_text(encoding="utf-8"), re.M)
+        if name and name[1] != path.stem:
+            raise UserError(
+                f"{path} has the name {name[1]!r}, by which its folders are called: write name: {path.stem}."
+            )
 
 
 def make_available(cfg: DictConfig) -> None:

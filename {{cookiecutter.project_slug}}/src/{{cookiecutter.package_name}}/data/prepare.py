@@ -1,7 +1,7 @@
 """Make arrays of the raw data, and the split: `python -m <package>.data.prepare`, the second stage of `make data`.
 
-The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/. For data of your own,
-write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
+The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/<name>/. For data of your
+own, write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
 """
 
 from __future__ import annotations
