@@ -179,6 +179,22 @@ def test_runs_on_other_data_are_left_out_with_a_sentence(copy: Path, monkeypatch
     assert len(runs.same_data([other, *found], None)[0]) in (1, len(found))  # those of the newest run
 
 
+def test_a_card_that_was_mended_is_what_is_shown(copy: Path) -> None:
+    """Of the main run's data alone: another data set's card may stand in the same file."""
+    write(copy)
+    assert b"of the data: as" not in written(copy)["report.html"]  # control
+    (copy / "data").mkdir(exist_ok=True)
+    (copy / "data/README.md").write_text("| Title | Mended digits |\n")
+    write(copy)
+    files = written(copy)
+    shown = [files[name].count(b"Mended digits") for name in ("report.html", "model-card.md", "checklist.md")]
+    assert all(shown) and b"Title of the data: as data/README.md says now" in files["report.html"]
+    other, main, *_ = runs.read_runs(copy / "models", [])[0]
+    other.record["inputs"]["config"]["data"]["name"] = "others"
+    origin = module("samebits.report.documents").data_origin(other, main, copy)
+    assert origin["title"].startswith("Optical")
+
+
 def test_weights_that_are_not_here_are_told(copy: Path) -> None:
     next((copy / "models").glob("a-seed=1-*/model.safetensors")).unlink()
     write(copy)

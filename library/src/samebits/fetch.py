@@ -73,6 +73,9 @@ def _fetch_file(uri: str, sha256: str, path: Path) -> None:
         try:
             _download(uri, new)
         except (OSError, ValueError, ModuleNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and urlparse(uri).scheme == "file":
+                where = "it is not here; copy it there, or `make pull` where it was shared"
+                raise UserError(f"{uri} cannot be fetched: {where}.") from error
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(
                 f"{uri} cannot be fetched ({reason}): check the address in configs/data/ and the network,"
