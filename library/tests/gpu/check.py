@@ -276,7 +276,8 @@ def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, An
     variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | CUBLAS
     failed, printed = "", ""
     try:
-        printed = bench.call(project, "-m", "study.costs", str(path), json.dumps(settings), *words, **variables)
+        arguments = (str(path), json.dumps(settings), *words)
+        printed = bench.call(project, "-m", "study.costs", *arguments, limit=110, **variables)
     except Wrong as error:  # what is known so far is of interest all the same
         failed = str(error)
     found = json.loads(path.read_text()) if path.exists() else {}
@@ -323,9 +324,9 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
         ]
     kinds = ["plain", "bare", "trace", "samebits", "checkpoints"]
     settings = {  # one checkpoint each in about as many steps as usual
-        "10": {"kinds": [*kinds, "plain", "bare", "lightning"], "first": 20, "last": 500, "save": 250}
+        "10": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 420, "save": 220}
         | {"words": ["data.batch_size=512"]},
-        "100": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 320, "save": 150}
+        "100": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 220, "save": 120}
         | {"words": ["data.batch_size=128"]},
         "0.1": {"kinds": kinds, "first": 4, "last": 40, "save": 20, "words": ["callbacks.trace.every_n_steps=15"]},
     }

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.utils import deterministic
 from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric, MetricCollection
 
@@ -65,12 +66,19 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
 
 def copy_for_later(checkpoint: Checkpoint) -> Callable[[Any], None] | None:
-    """Copy a checkpoint while a GPU goes on; what is returned writes the copy. None where it is too large for that."""
+    """Copy a checkpoint in a GPU's turn; what is returned writes the copy. None where there is no memory for it."""
     tensors = [each for each in tree_leaves(checkpoint) if isinstance(each, torch.Tensor)]
     if sum(each.numel() * each.element_size() for each in tensors) > LARGEST_COPY:
         return None
-    memo: dict[int, Any] = {id(each): each.detach().to("cpu", non_blocking=True, copy=True) for each in tensors}
-    copied = copy.deepcopy(checkpoint, memo)
+    switches: Any = deterministic
+    filled, switches.fill_uninitialized_memory = switches.fill_uninitialized_memory, False  # all of it is written to
+    try:
+        memo: dict[int, Any] = {id(each): each.detach().to("cpu", non_blocking=True, copy=True) for each in tensors}
+        copied = copy.deepcopy(checkpoint, memo)
+    except RuntimeError:  # such memory cannot be swapped, and a system may grant little of it
+        return None
+    finally:
+        switches.fill_uninitialized_memory = filled
     there = torch.cuda.current_stream().record_event() if torch.cuda.is_initialized() else None
 
     def write(file: Any) -> None:

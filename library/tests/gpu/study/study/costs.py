@@ -201,6 +201,7 @@ def main() -> None:
             "seconds": round(time.perf_counter() - begun, 1)
         }
         path.write_text(json.dumps(found))
+        CLOCKS.clear()  # which know the model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
