@@ -6,6 +6,7 @@ checkpoints; `trace` and `checkpoints`, with one of them; `samebits`, with both.
 
 import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -189,6 +190,9 @@ def main() -> None:
         words += [f"++callbacks.{name}=null" for name in WITHOUT.get(kind, ())]
         CLOCKS.append(Clock(settings["first"], settings["last"], settings["save"]))
         cfg = samebits.compose(words)
+        for name, value in cfg.determinism.env.items():
+            if value is None:  # else samebits would refuse to train in a process that has loaded PyTorch
+                os.environ.pop(name, None)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
