@@ -285,6 +285,7 @@ def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, An
     step = {kind: each["step"] for kind, each in found.items()}
     usual = {kind: each["median"] for kind, each in found.items()}
     figures: dict[str, Any] = {
+        "device": found["plain"]["device"],
         "ms a step": step,
         "median": usual,
         "throughput": round(min(step["plain"], step.get("plain again", step["plain"])) / step.get("samebits", 1e9), 3),

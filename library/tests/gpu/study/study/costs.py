@@ -116,6 +116,7 @@ class Clock:
             "added": {n: round(times[end] - times[n - 1] - (end - n + 1) * usual, 1) for n, end in ends.items()},
             "slowest": sorted(((round(each, 1), step) for step, each in enumerate(steps)), reverse=True)[:8],
             "parts": self.parts,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
             "MB": round(torch.cuda.max_memory_allocated() / 1e6) if torch.cuda.is_available() else 0,
         }
 
