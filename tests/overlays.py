@@ -1,8 +1,9 @@
 """Worked tasks, laid over a fresh project as its user would change it: each is a folder in tests/tasks/.
 
 Its files go to the same places in the project; task.toml says which of the project's files are removed or renamed,
-what is edited in those that stay, and what is expected of it all. `python -m tests.overlays regression PROJECT` lays
-one over, and prints what it has changed.
+what is edited in those that stay, and what is expected of it all. user_data.py, where there is one, is run in the
+project, by its environment: it makes the data that its user has. `python -m tests.overlays regression PROJECT` lays a
+task over, and prints what it has changed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from typing import Any
 from .baking import TEMPLATE
 
 TASKS = TEMPLATE / "tests" / "tasks"
-NOT_LAID = ("task.toml", "inputs")  # inputs: what its predict.py is tried with
+NOT_LAID = ("task.toml", "inputs", "user_data.py")  # inputs: what its predict.py is tried with
+SIMILAR = "--find-renames=40%"  # of its lines, by which Git knows a small file again
 MOST_LINES = 150  # that a user writes to make a project theirs
-# where they do, as "Making it yours" says: two new YAML files, and lines in train.yaml and report.yaml
+# where they do, as "Making it yours" says: two new YAML files, and lines in those that choose and show
 PLACES = (
+    "configs/callbacks/default.yaml",
     "configs/data/*",
     "configs/model/*",
     "configs/train.yaml",
+    "configs/trainer/cpu.yaml",
     "configs/report.yaml",
     "data/README.md",
+    "pyproject.toml",
     "src/*/data/*",
     "src/*/models/*",
     "src/*/panels.py",
@@ -40,7 +45,7 @@ class Changes:
     """What Git says of the files of a project, since its last commit: renamed files count by what differs in them."""
 
     written: dict[str, int]  # lines, by file
-    removed: int  # lines
+    removed: dict[str, int]  # likewise
     text: str  # as `git diff --stat` shows it
 
     @property
@@ -54,7 +59,7 @@ def expectations(task: str) -> dict[str, Any]:
 
     metrics: of the main run, between two bounds; predictions: the head of predictions.csv, where there is one;
     report: texts in it; predict: words for predict.py, and what it prints; short: settings of a run that is killed and
-    reproduced.
+    reproduced; packages: that are locked besides, as pyproject.toml is edited to ask for them.
     """
     said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
     expected: dict[str, Any] = said["expect"]
@@ -80,6 +85,8 @@ def lay_over(task: str, project: Path) -> Changes:
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
+    if (folder / "user_data.py").exists() and (project / ".venv").exists():  # a page of documentation needs no data
+        subprocess.run([project / ".venv/bin/python", folder / "user_data.py"], cwd=project, check=True)
     return changes(project)
 
 
@@ -90,15 +97,15 @@ def changes(project: Path) -> Changes:
         return subprocess.run(["git", *words], cwd=project, check=True, capture_output=True, text=True).stdout
 
     git("add", "--all")
-    fields = git("diff", "--cached", "--numstat", "-z", "--find-renames").split("\0")
-    written, removed = {}, 0
+    fields = git("diff", "--cached", "--numstat", "-z", SIMILAR).split("\0")
+    written, removed = {}, {}
     while len(fields) > 1:
         added, gone, name = fields.pop(0).split("\t")
         if not name:  # renamed: its old and its new name follow
             _, name = fields.pop(0), fields.pop(0)
         written[name] = int(added)
-        removed += int(gone)
-    return Changes(written, removed, git("diff", "--cached", "--stat", "--find-renames"))
+        removed[name] = int(gone)
+    return Changes(written, removed, git("diff", "--cached", "--stat", SIMILAR))
 
 
 if __name__ == "__main__":

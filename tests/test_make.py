@@ -18,6 +18,14 @@ STAND_IN = f"""#!/bin/sh
 exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """
 
+UV = """#!/bin/sh
+# Stands in for uv: writes down what it is asked for, and changes one pin of the lock that it is given to write.
+echo "$*" >>asked.txt
+for word in "$@"; do last=$word; done
+[ -e "$last" ] || echo "missing $last" >>asked.txt
+echo "added==1" >>"$last"
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,6 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python.parent.mkdir(parents=True)
     python.write_text(STAND_IN)
     python.chmod(0o755)
+    uv = project / ".venv/bin/uv"
+    uv.write_text(UV)
+    uv.chmod(0o755)
     (project / "a").touch()  # which [a,b] and ? would match
     return project
 
@@ -71,3 +82,26 @@ def test_a_quote_that_is_not_closed_is_refused(folder: Path) -> None:
     done = make(folder, "train", "ARGS=run_name='a")
     assert done.returncode == 2 and done.stderr.startswith("error: ARGS has a quote that is not closed.\n"), done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "wanted"),
+    [
+        ("", ""),
+        ("0", ""),
+        ("1", " --upgrade"),
+        ("numpy pillow", " --upgrade-package numpy --upgrade-package pillow"),
+    ],
+)
+def test_a_lock_is_written_over_the_pins_that_are_there(folder: Path, upgrade: str, wanted: str) -> None:
+    locks = {path: path.read_text() for path in (folder / "requirements").glob("*.txt")}
+    done = make(folder, "lock", f"UPGRADE={upgrade}")
+    assert done.returncode == 0, done.stderr
+    asked = (folder / "asked.txt").read_text().splitlines()
+    (folder / "asked.txt").unlink()
+    assert len(asked) == len(locks) - 1  # all but samebits.txt
+    for line in asked:
+        assert f" --no-annotate{wanted} " in line and "upgrade" not in line.replace(wanted, "", 1)
+    for path, text in locks.items():
+        assert path.read_text() == text + "added==1\n" * (path.name != "samebits.txt")
+        path.write_text(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,27 @@ def test_a_local_file_is_fetched_and_a_changed_one_refused(tmp_path: Path) -> No
     with pytest.raises(UserError, match=sha256):  # now it must be fetched, and the source is another file
         fetch(tmp_path, source.as_uri(), sha256)
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["file.csv"]
+
+
+def test_a_folder_arrives_as_one_zip_whose_bytes_follow_from_its_files(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "images", tmp_path / "raw/file.csv"
+    names = ["a cat/1.png", "dogs/10.png", "dogs/2.png"]
+    for name in reversed(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    with pytest.raises(UserError, match=r'not pinned: .* write sha256: "[0-9a-f]{64}"') as refused:
+        fetch(tmp_path, folder.as_uri(), "")
+    sha256 = str(refused.value).split('"')[1]
+    (folder / ".DS_Store").write_text("what a desktop leaves")
+    os.utime(folder / names[0], (0, 0))
+    (folder / names[0]).chmod(0o600)
+    fetch(tmp_path, folder.as_uri(), sha256)
+    with zipfile.ZipFile(kept) as archive:
+        assert archive.namelist() == names and archive.read(names[0]) == names[0].encode()
+    kept.unlink()
+    (folder / names[0]).write_text("edited")
+    with pytest.raises(UserError, match=f"pins {sha256}"):
+        fetch(tmp_path, folder.as_uri(), sha256)
 
 
 def test_a_doi_goes_to_the_downloader_for_dois(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

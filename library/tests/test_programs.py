@@ -127,6 +127,8 @@ MISSING = {
         "trainer.limit_val_batches=0",
     ),
     "limit_test_batches is 0": (*settings_of(), "trainer.limit_test_batches=0"),
+    "leave out trainer.gradient_clip_val": (*settings_of(task="adversarial"), "+trainer.gradient_clip_val=0.5"),
+    "and trainer.accumulate_grad_batches": (*settings_of(task="adversarial"), "+trainer.accumulate_grad_batches=2"),
     "val_dataloader.. returns no loader": tuple(
         each.replace("programs.AnyDataModule", "measured.NoLoaders") for each in settings_of()
     ),

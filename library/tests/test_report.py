@@ -293,6 +293,16 @@ def test_names_are_shown_as_they_are(copy: Path) -> None:
     assert "figures/errors.svg" not in files and b"<!-- $a$ -->" in files["figures/confusion.svg"]
 
 
+def test_a_curve_ends_with_the_training(copy: Path) -> None:
+    """What is measured at the end are the kept weights, often of an earlier step: no point of a curve."""
+    for run in runs.read_runs(copy / "models", ["debug-*"])[0]:
+        rows = [row for row in runs.read_table(run.directory / "history.csv") if row["metric"] == "val/loss"]
+        curve = run.curves["val/loss"]
+        assert [*curve.values()] == [float(row["value"]) for row in rows[:-1]] and len(curve) == len(rows) - 1
+        assert max(curve) == max(run.curves["train/loss"]) and float(rows[-1]["value"]) == run.metrics["val/loss"]
+        assert [*run.curves["test/loss"].values()] == [run.metrics["test/loss"]]
+
+
 def test_a_package_that_is_missing_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UserError, match=r"^this needs jinja2, not installed here: pip install 'samebits\[report\]'\.$"):

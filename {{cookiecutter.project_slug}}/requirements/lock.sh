@@ -1,6 +1,8 @@
 #!/bin/sh
-# Pins the newest versions that pyproject.toml allows, with the hash of every file, for every system, and without the
-# address of any index. PyTorch, and what only one of its builds needs, has locks of its own: for CPUs, for NVIDIA GPUs.
+# Pins what pyproject.toml asks for, with the hash of every file, for every system, and without the address of any index.
+# What is pinned already stays as it is, as far as pyproject.toml allows.
+#   UPGRADE  1: the newest versions of all packages; or names of those to upgrade
+# PyTorch, and what only one of its builds needs, has locks of its own: for CPUs, for NVIDIA GPUs.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
@@ -13,14 +15,22 @@ if [ -z "$uv" ]; then
     uv=$VENV/bin/uv
 fi
 . requirements/torch-source.sh
+# shellcheck disable=SC2086 # $UPGRADE is several words
+case ${UPGRADE:-0} in
+    0) upgrade= ;;
+    1) upgrade=--upgrade ;;
+    *) upgrade=$(printf -- '--upgrade-package %s ' $UPGRADE) ;;
+esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 compile() { # compile LOCK ARGUMENTS...: writes the lock when all went well
     lock=$1
     shift
+    [ ! -e "requirements/$lock" ] || cp "requirements/$lock" "$work/$lock" # uv keeps the pins of the file that it writes
+    # shellcheck disable=SC2086 # $upgrade is several words
     "$uv" pip compile --quiet --universal --python-version "$version" --generate-hashes --no-header --no-annotate \
-        --upgrade "$@" >"$work/$lock"
+        $upgrade "$@" --output-file "$work/$lock" >/dev/null
     echo "requirements/$lock: $(grep -c == "$work/$lock") packages"
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import samebits
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .conftest import train
 
@@ -29,7 +29,8 @@ def results(run: Path) -> list[str]:
 def test_the_model_learns_two_batches_by_heart(tmp_path: Path) -> None:
     fast = ("callbacks.resume.every_n_steps=500", "+trainer.check_val_every_n_epoch=100")
     run = train(tmp_path, "debug=overfit", "trainer.max_epochs=100", *fast)
-    losses = list(samebits.read_run(run).curves["train/loss"].values())
+    name = OmegaConf.load("configs/report.yaml").curves[0]
+    losses = list(samebits.read_run(run).curves[name].values())
     assert losses[-1] < 0.5 * losses[0], "a model that cannot learn two batches has a bug, or an unfit learning rate"
 
 

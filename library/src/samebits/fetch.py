@@ -1,16 +1,19 @@
 """Fetch the raw data: `samebits fetch [key=value ...]`, the first stage of `make data`.
 
-What is fetched stands in configs/data/: each file has an address and a sha256, and is kept only if that is its own.
+What is fetched stands in configs/data/: each file has an address and a sha256, and is kept only if that is its own. A
+folder arrives as one zip file.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -36,6 +39,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
+    require_names()
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
     for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
@@ -49,7 +53,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
     paths = [raw / entry.name for entry in cfg.data.files]
     for path, entry in zip(paths, cfg.data.files, strict=True):
         if not path.exists() or file_sha256(path) != entry.sha256:
-            _fetch_file(str(entry.uri), str(entry.sha256), path)
+            _fetch_file(str(entry.uri), str(entry.sha256 or ""), path)
         path.chmod(0o444)
         print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 as pinned")
     return paths
@@ -75,6 +79,8 @@ def _fetch_file(uri: str, sha256: str, path: Path) -> None:
                 " then run `make data` again."
             ) from error
         if (found := file_sha256(new)) != sha256:
+            if not sha256:
+                raise UserError(f'{uri} is not pinned: in configs/data/, write sha256: "{found}", then `make data`.')
             raise UserError(
                 f"{uri} has the sha256 {found}, but configs/data/ pins {sha256}, so it was not kept:"
                 " if the publisher replaced the file and you trust the new one, pin its sha256 and run `make data`."
@@ -94,7 +100,8 @@ def _download(uri: str, target: Path) -> None:
             shutil.copyfileobj(source, copy)
     elif parts.scheme == "file":
         place = parts.path if parts.netloc == "localhost" else f"{parts.netloc}{parts.path}"
-        shutil.copyfile(project().root / unquote(place), target)
+        given = project().root / unquote(place)
+        (_pack if given.is_dir() else shutil.copyfile)(given, target)
     elif parts.scheme in ("https", "doi"):
         import pooch
 
@@ -102,6 +109,27 @@ def _download(uri: str, target: Path) -> None:
         pooch.core.choose_downloader(uri, progressbar=True)(uri, str(target), None)
     else:
         raise ValueError(f"{parts.scheme or 'no scheme'} is not one of https://, doi:, file:// and pkg://")
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Put a folder's files, but for hidden ones, into a zip whose bytes follow from their names and contents alone."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in sorted(name.as_posix() for name in names if not any(part[0] == "." for part in name.parts)):
+            entry = zipfile.ZipInfo(name)  # of 1980, not compressed: images are already
+            entry.create_system, entry.file_size = 3, (folder / name).stat().st_size
+            with (folder / name).open("rb") as source, archive.open(entry, "w") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def require_names() -> None:
+    """Refuse a data set of another name than its file's: each lies in folders of its name, beside the others."""
+    for path in sorted((project().configs / "data").glob("*.yaml")):
+        name = re.search(r"^name:\s*['\"]?(.*?)['\"]?\s*(#.*)?$", path.read_text(encoding="utf-8"), re.M)
+        if name and name[1] != path.stem:
+            raise UserError(
+                f"{path} has the name {name[1]!r}, by which its folders are called: write name: {path.stem}."
+            )
 
 
 def make_available(cfg: DictConfig) -> None:

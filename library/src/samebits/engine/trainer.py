@@ -287,7 +287,7 @@ def callbacks_of(trainer: pl.Trainer, kind: type[T]) -> list[T]:
 
 
 def require_measurable(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
-    """Refuse to train what could not be measured afterwards.
+    """Refuse to train what could not be measured afterwards, or not as its settings say.
 
     Raises:
         UserError: says what is missing.
@@ -303,6 +303,11 @@ def require_measurable(trainer: pl.Trainer, model: pl.LightningModule, datamodul
         )
     if trainer.limit_test_batches == 0:
         raise UserError("trainer.limit_test_batches is 0, but the weights that are kept are measured: leave it out.")
+    if not model.automatic_optimization and (trainer.gradient_clip_val or trainer.accumulate_grad_batches != 1):
+        raise UserError(
+            f"{name} optimises by itself (automatic_optimization=False), so it has to clip gradients and to gather them"
+            " by itself: leave out trainer.gradient_clip_val and trainer.accumulate_grad_batches."
+        )
     if callbacks_of(trainer, BestWeights) and not validates(trainer, model, datamodule):
         raise UserError(
             f"callbacks.best keeps the weights that are best in validation, and there is none: give {name} a"

@@ -101,7 +101,9 @@ class Panel:
             return None
         if path.exists() and file_sha256(path) == self.run.record["inputs"]["data"].get(name):
             return path
-        self.notes.append(f"The {name} of {self.run.id} is not in {self.data.name}/ at the moment: make data.")
+        self.notes.append(
+            f"The {name} of {self.run.id} is not in {self.data.parent.name}/{self.data.name}/ now: make data."
+        )
         return None
 
 

@@ -26,8 +26,8 @@ from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
 from ..engine.inputs import data_settings, data_sha256, require_prepared
 from ..engine.project import project
-from ..engine.record import settings_of
-from ..fetch import make_available
+from ..engine.record import CONFIG, settings_of
+from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
@@ -255,7 +255,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    panel = figures.Panel(of_main, main_run, settings, root / "data/processed", drawings, [])
+    data = root / OmegaConf.select(OmegaConf.load(main_run.directory / CONFIG), f"{project().paths}.processed")
+    panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = draw_panels(panel)
     drawn = [
         figures.seeds(experiments, settings.metric, drawings),
@@ -343,10 +344,10 @@ def settings_for(experiment: Experiment, config: str) -> list[str]:
     if not (project().configs / "data" / f"{config}.yaml").exists():
         known = ", ".join(sorted(path.stem for path in (project().configs / "data").glob("*.yaml")))
         raise UserError(f"configs/data/{config}.yaml is missing: describe the new data there; there are: {known}.")
+    require_names()
     left_out = ("seed=", "data=", "run_name=", "paths.")
     overrides = [word for word in settings_of(experiment.first.record) or [] if not word.startswith(left_out)]
-    folder = f"${{paths.root}}/data/replication/{config}"
-    overrides += [f"data={config}", *(f"paths.{part}={quote(f'{folder}/{part}')}" for part in ("raw", "processed"))]
+    overrides.append(f"data={config}")
     name = OmegaConf.to_container(compose_run(overrides), resolve=False)["run_name"]  # type: ignore[call-overload, index]
     return [*overrides, f"run_name={quote(f'{config}-{name}')}"]
 

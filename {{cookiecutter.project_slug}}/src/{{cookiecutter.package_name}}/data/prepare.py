@@ -1,13 +1,14 @@
 """Make arrays of the raw data, and the split: `python -m <package>.data.prepare`, the second stage of `make data`.
 
-The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/. For data of your own,
-write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
+The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/<name>/. For data of your
+own, write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
 """
 
 from __future__ import annotations
 
 import gzip
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -66,7 +67,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
             raise samebits.UserError(f"{path} is missing: run `make data`.")
     try:
         arrays = gather(read_raw(paths), processed.parent)
-    except (EOFError, LookupError, OSError, TypeError, ValueError, zlib.error) as error:
+    except (EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         named = " and ".join(map(str, paths))
         raise samebits.UserError(f"{named} cannot be read ({reason}): mend it, or adapt read_raw().") from error
