@@ -46,17 +46,10 @@ class SealedCheckpointIO(TorchCheckpointIO):
     """Writes every checkpoint whole or not at all, with its sha256, and reads tensors and plain values only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; `torch.load` reads the file, too.
-
-        Args:
-            checkpoint: what to write.
-            path: of the file.
-            storage_options: a function that calls what it is given at any time later, in whatever thread.
-        """
+        """Write a checkpoint, which `torch.load` reads, too. `storage_options`, if given, is what writes a copy."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write = storage_options and copy_for_later(checkpoint)
-        if write:
-            storage_options(lambda: write_sealed(Path(path), write))
+        if storage_options and (write := copy_for_later(checkpoint)):
+            storage_options(Path(path), write)
         else:
             write_sealed(Path(path), lambda file: torch.save(checkpoint, file))
 
@@ -68,7 +61,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
 def copy_for_later(checkpoint: Checkpoint) -> Callable[[Any], None] | None:
     """Copy a checkpoint in a GPU's turn; what is returned writes the copy. None where there is no memory for it."""
     tensors = [each for each in tree_leaves(checkpoint) if isinstance(each, torch.Tensor)]
-    if sum(each.numel() * each.element_size() for each in tensors) > LARGEST_COPY:
+    if sum(each.nbytes for each in tensors) > LARGEST_COPY:
         return None
     switches: Any = deterministic
     filled, switches.fill_uninitialized_memory = switches.fill_uninitialized_memory, False  # all of it is written to
@@ -107,7 +100,7 @@ class ExactResume(pl.Callback):
         self.previous: Path | None = None  # the newest checkpoint that is known to be good
         self.verified = False  # whether a checkpoint of this process has been read back
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self.writing: Future[None] | None = None  # the newest checkpoint, while a GPU goes on
+        self.writing: Future[Any] | None = None  # the newest checkpoint, while a GPU goes on
         self.saving = False  # not when another callback makes a checkpoint for purposes of its own
         self.step = 0  # of the last batch's end, or of the last checkpoint
         self.saved_step, self.saved_time = 0, time.monotonic()
@@ -211,35 +204,28 @@ class ExactResume(pl.Callback):
             raise SystemExit(RESUME_LATER)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint; keep the one before it, and remove older and damaged ones.
-
-        On a GPU, training goes on while another thread writes a copy; of the first one it is seen that it can be read.
-        """
+        """Write a checkpoint, on a GPU while training goes on; keep the one before, remove older and damaged ones."""
         self._wait()
         path = self.directory / f"resume-{self.step:09}.ckpt"
         later = self._later if self.verified and trainer.strategy.root_device.type in ON_DEVICE else None
         self.saving = True
         trainer.save_checkpoint(path, storage_options=later)
         self.saving = False
-        if not trainer.is_global_zero:
-            self.previous = path
-        elif self.writing is None:
-            if not self.verified:
-                self._verify(path)
-            self._remove_older(path)
+        if not self.verified and trainer.is_global_zero:
+            self._verify(path)
+        if self.writing is None:
+            self._remove_older(path, trainer.is_global_zero)
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
-    def _later(self, write: Callable[[], None]) -> None:
-        path = self.directory / f"resume-{self.step:09}.ckpt"
-
+    def _later(self, path: Path, write: Callable[[Any], None]) -> None:
         def write_and_remove() -> None:
-            write()
+            write_sealed(path, write)
             self._remove_older(path)
 
         self.writing = self.thread.submit(write_and_remove)
 
-    def _remove_older(self, path: Path) -> None:
-        for old in self.directory.glob(FILES):
+    def _remove_older(self, path: Path, here: bool = True) -> None:
+        for old in self.directory.glob(FILES) if here else ():
             if old not in (path, self.previous):
                 old.unlink()
         self.previous = path

@@ -1,18 +1,16 @@
 """Fingerprints of what a step of training works with, compared bit for bit.
 
 They are 16 hexadecimal digits of a sha256. Of what is on a GPU they are made there, of sums in whole numbers, which any
-order of additions gives alike: a `+` and the same number of digits. It was some hundred times as slow to bring all
-bytes to the computer's memory. Two that are equal by chance, though something differs, are about one in 2**32.
+order of additions gives alike, and begin with `+`. They are equal by chance, though bits differ, once in some 2**32.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from .trace_reader import SUMMED
 DIGITS = 16
 ON_DEVICE = ("cuda",)  # kinds of devices that sum up their tensors themselves
 WORD, WORDS = 8, 2**21  # bytes; words that are summed up at a time, for which a GPU needs some 60 MB
-Key = TypeVar("Key")
+Begun = list[tuple[bytes, list[torch.Tensor]]]  # of a fingerprint that a GPU is making: each tensor's header and sums
 
 
 def add_tensors(sha256: Any, value: Any, levels: int = 5) -> None:
@@ -114,47 +112,34 @@ def _sums(tensor: torch.Tensor) -> list[torch.Tensor]:
     return found
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A fingerprint whose sums a GPU is making: for each tensor its header and its sums."""
-
-    parts: list[tuple[bytes, list[torch.Tensor]]]
-
-
 def begin(value: Any) -> str | Begun:
     """Begin to fingerprint a value: where it is tensors of a GPU, this does not wait for it."""
     leaves = tree_leaves(value)
-    tensors = all(isinstance(each, torch.Tensor) for each in leaves)
-    if tensors and any(each.device.type in ON_DEVICE for each in leaves):
-        return Begun([(_header(each), _sums(each)) for each in leaves])
+    if all(isinstance(each, torch.Tensor) for each in leaves) and any(each.device.type in ON_DEVICE for each in leaves):
+        return [(_header(each), _sums(each)) for each in leaves]
     return of_tensors(value)
 
 
-def collect(begun: Mapping[Key, str | Begun]) -> Callable[[], dict[Key, str]]:
+def collect(begun: Mapping[Any, str | Begun]) -> Callable[[], dict[Any, str]]:
     """Copy all sums at once; what is returned waits for them. What becomes of the tensors meanwhile does not matter."""
-    parts = [part for each in begun.values() if isinstance(each, Begun) for part in each.parts]
-    sums = [each for _, found in parts for each in found]
+    sums = [each for parts in begun.values() if not isinstance(parts, str) for _, found in parts for each in found]
     if not sums:
         return lambda: {key: str(each) for key, each in begun.items()}
     device = sums[0].device
     there = torch.stack([each.to(device) for each in sums]).to("cpu", non_blocking=True)
     copied = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
 
-    def finish() -> dict[Key, str]:
+    def digest(parts: Begun, words: Iterator[np.ndarray]) -> str:
+        sha256 = hashlib.sha256()
+        for header, found in parts:
+            sha256.update(header + b"".join(next(words).tobytes() for _ in found))
+        return SUMMED + sha256.hexdigest()[:DIGITS]
+
+    def finish() -> dict[Any, str]:
         if copied is not None:
             copied.synchronize()
-        content, start, done = there.numpy().tobytes(), 0, {}
-        for key, each in begun.items():
-            if isinstance(each, str):
-                done[key] = each
-                continue
-            sha256 = hashlib.sha256()
-            for header, found in each.parts:
-                end = start + WORD * len(found)
-                sha256.update(header + content[start:end])
-                start = end
-            done[key] = SUMMED + sha256.hexdigest()[:DIGITS]
-        return done
+        words = iter(there.numpy())
+        return {key: each if isinstance(each, str) else digest(each, words) for key, each in begun.items()}
 
     return finish
 

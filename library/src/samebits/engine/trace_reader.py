@@ -131,9 +131,8 @@ def _in_row(one: Row, other: Row) -> Divergence | None:
 
 def _differ(mine: Any, theirs: Any) -> bool:
     """Whether two entries differ; fingerprints of two kinds, as of a CPU and of a GPU, tell nothing of each other."""
-    if isinstance(mine, str) and isinstance(theirs, str) and mine.startswith(SUMMED) != theirs.startswith(SUMMED):
-        return False
-    return bool(mine != theirs)
+    both = isinstance(mine, str) and isinstance(theirs, str)
+    return bool(mine != theirs) and not (both and mine.startswith(SUMMED) != theirs.startswith(SUMMED))
 
 
 def _first_operator(one: list[list[str]] | None, other: list[list[str]] | None) -> str:

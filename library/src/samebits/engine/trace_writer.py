@@ -83,8 +83,8 @@ class OperatorTrace(TorchDispatchMode):
         self.__exit__(None, None, None)
         while self.hooks:
             self.hooks.pop().remove()
-        found = fingerprint.collect(dict(enumerate(row[2] for row in self.rows)))()
-        self.rows = [[*row[:2], found[number]] for number, row in enumerate(self.rows)]
+        found = fingerprint.collect(dict(enumerate(row.pop() for row in self.rows)))()
+        self.rows = [[*row, found[number]] for number, row in enumerate(self.rows)]
         return self.rows
 
 
