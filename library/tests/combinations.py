@@ -84,7 +84,7 @@ OTHERS = {"configured": "Configured", "by loader": "ByLoader", "unvalidated": "U
 ONLY_WITH = {"growing": "late", "BackboneFinetuning": "backbone"}  # a callback, and the task that it is made for
 KILLS = (("on_train_batch_start", 14), ("on_train_batch_end", 9))
 REFUSED = (  # what may be said before the first step, by Lightning or by us
-    r"^Automatic gradient accumulation and the `GradientAccumulationScheduler` is not supported for manual",
+    r"^Automatic gradient accumulation and the `GradientAccumulationScheduler` is not supported for",
 )
 HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_batch_start", "on_train_epoch_end")
 
