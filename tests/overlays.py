@@ -54,22 +54,24 @@ class Changes:
         return [name for name, lines in self.written.items() if lines and not any(fnmatch(name, at) for at in PLACES)]
 
 
-def expectations(task: str) -> dict[str, Any]:
-    """What `[expect]` in its task.toml says of a task.
+def tasks() -> list[str]:
+    """List the names of the tasks."""
+    return sorted(path.parent.name for path in TASKS.glob("*/task.toml"))
+
+
+def read_task(task: str) -> dict[str, Any]:
+    """Read a task's task.toml: `summary`, a sentence; `remove`, `rename` and `edit`; and `expect`, what comes out.
 
     metrics: of the main run, between two bounds; predictions: the head of predictions.csv, where there is one;
     report: texts in it; predict: words for predict.py, and what it prints; short: settings of a run that is killed and
     reproduced; packages: that are locked besides, as pyproject.toml is edited to ask for them.
     """
-    said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
-    expected: dict[str, Any] = said["expect"]
-    return expected
+    return tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
 
 
 def lay_over(task: str, project: Path) -> Changes:
     """Lay a task over a generated project, default answers given, and say what it has changed."""
-    folder = TASKS / task
-    said = tomllib.loads((folder / "task.toml").read_text(encoding="utf-8"))
+    folder, said = TASKS / task, read_task(task)
     for name in said.get("remove", []):
         (project / name).unlink()
     for old, new in said.get("rename", {}).items():

@@ -8,11 +8,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import tomllib
 from pathlib import Path
 
 from .baking import TEMPLATE, bake
-from .overlays import MOST_LINES, SIMILAR, TASKS, Changes, lay_over
+from .overlays import MOST_LINES, SIMILAR, Changes, lay_over, read_task, tasks
 
 DOCS = TEMPLATE / "docs"
 BY = "<!-- written by `python -m tests.task_pages`, from tests/tasks/ -->"
@@ -46,8 +45,7 @@ Of a file that is deleted or mostly written anew, what it held is left out; line
 
 def summary(task: str) -> str:
     """Read in one sentence what a task is, `summary` in its task.toml."""
-    said = tomllib.loads((TASKS / task / "task.toml").read_text(encoding="utf-8"))
-    text = said.get("summary") or said["expect"].get("summary", "")
+    text = read_task(task).get("summary", "")
     assert text, f"tests/tasks/{task}/task.toml has no summary: say in one sentence what the task is"
     return " ".join(text.split())
 
@@ -84,7 +82,7 @@ def pages(folder: Path) -> dict[str, str]:
     """Lay each task over a project of its own in a folder; return its page, and the list, by their paths in docs/."""
     fresh = bake(folder / "out").project
     found, index = {}, INDEX
-    for task in sorted(path.parent.name for path in TASKS.glob("*/task.toml")):
+    for task in tasks():
         project = folder / task
         shutil.copytree(fresh, project)
         changed = lay_over(task, project)

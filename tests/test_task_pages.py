@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from .task_pages import DOCS, TASKS, diff_of, pages
+from .overlays import TASKS
+from .task_pages import DOCS, diff_of, pages
 
 
 def test_the_pages_are_those_of_the_tasks(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from .conftest import Project, fresh
-from .overlays import MOST_LINES, TASKS, expectations, lay_over
+from .overlays import MOST_LINES, TASKS, lay_over, read_task, tasks
 
 pytestmark = pytest.mark.project
 STUDENT = 2.7764451052  # the 97.5 % quantile of Student's t with 4 degrees of freedom
@@ -53,7 +53,7 @@ class Task:
         return json.loads((self.project.path / name).read_text())
 
 
-@pytest.fixture(scope="module", params=sorted(path.parent.name for path in TASKS.glob("*/task.toml")))
+@pytest.fixture(scope="module", params=tasks())
 def task(request: pytest.FixtureRequest, project: Project, tmp_path_factory: pytest.TempPathFactory) -> Task:
     """Lay a task over a fresh project, in as many lines as a user is willing to write, and train it."""
     made = fresh(project, tmp_path_factory.mktemp(request.param))
@@ -62,7 +62,7 @@ def task(request: pytest.FixtureRequest, project: Project, tmp_path_factory: pyt
     if "pyproject.toml" in changed.written:
         made.make("lock")
     made.make("train")
-    return Task(request.param, made, expectations(request.param))
+    return Task(request.param, made, read_task(request.param)["expect"])
 
 
 def test_it_learns_and_is_measured(task: Task) -> None:

@@ -193,6 +193,8 @@ def test_a_card_that_was_mended_is_what_is_shown(copy: Path) -> None:
     other.record["inputs"]["config"]["data"]["name"] = "others"
     origin = module("samebits.report.documents").data_origin(other, main, copy)
     assert origin["title"].startswith("Optical")
+    other.record["inputs"] |= {"origin": {}, "config": {"data": "a/folder"}}  # as of an adopted project
+    assert module("samebits.report.documents").data_origin(other, other, copy) == {}
 
 
 def test_weights_that_are_not_here_are_told(copy: Path) -> None:

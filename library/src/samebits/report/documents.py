@@ -184,7 +184,9 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
 def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, Any]:
     """Read where a run's data comes from; of the main run's data, title, licence and address as the card says now."""
     origin = run.record["inputs"].get("origin") or {}
-    names = [each.record["inputs"]["config"].get("data", {}).get("name") for each in (run, main)]
+    if not origin:  # of an adopted project, whose settings may call anything `data`
+        return {}
+    names = [each.record["inputs"]["config"]["data"]["name"] for each in (run, main)]
     now = read_card(root / str(origin.get("card"))) if names[0] == names[1] else {}
     return {**origin, **{key: text for key, text in now.items() if text}}
 
