@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from .flow import Flow
+from .flow import Flow, is_single
 from .syntax import BUILTIN, Place, calls, is_constant, keyword, text_of, unseeded, words
 
 # --- generators and seeds
@@ -107,7 +107,7 @@ def seed_guard(source: Flow) -> Iterator[Place]:
         if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert):
             tests.append(node.test)
         elif isinstance(node, ast.BoolOp):
-            tests += node.values[:-1]
+            tests += [] if is_constant(node.values[-1], 0) else node.values[:-1]
             if isinstance(node.op, ast.And) and isinstance(source.parent[node], ast.If | ast.IfExp):
                 tests += node.values[-1:]
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -158,7 +158,7 @@ def _ordered(source: Flow, node: ast.expr) -> str:
     if isinstance(parent, ast.Starred | ast.YieldFrom):
         return "" if source.order_free(node) else "unpacks"
     if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Tuple):
-        return "unpacks"
+        return "" if is_single(parent.targets[0]) else "unpacks"
     if isinstance(parent, ast.Call) and node in parent.args:
         method = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
         listed = source.called(parent) in LISTING or method in ("join", "extend", "fromkeys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable
 
-from .syntax import BUILTIN, Source, Variable, as_list, methods, words
+from .syntax import BUILTIN, FUNCTIONS, Source, Variable, as_list, methods, words
 
 # Calls that give the same whatever the order of what they are given, and those that pass the order on
 ORDERLESS = words("builtins: sorted set frozenset len any all sum min max bool isinstance", "natsort: natsorted")
@@ -16,8 +16,8 @@ PASSING |= words("rich.progress: track")
 VIEWS = {"items", "keys", "values", "copy"}  # methods that pass the order on
 # Methods, and calls, whose effect is the same in any order
 ANY_ORDER = methods(
-    "add append extend discard remove clear update unlink rmdir mkdir touch result sort count close issubset issuperset",
-    "isdisjoint union intersection difference symmetric_difference intersection_update difference_update",
+    "add append extend discard remove clear update unlink rmdir mkdir touch result sort count close issubset",
+    "issuperset isdisjoint union intersection difference symmetric_difference intersection_update difference_update",
     "symmetric_difference_update set_postfix",
 )
 FILE_CALLS = words("os: remove unlink makedirs mkdir", "shutil: rmtree copy copy2 copyfile move copytree")
@@ -78,7 +78,7 @@ class Flow(Source):
         if type(parent) not in targets:
             return False
         found = [self.variable(each) for each in as_list(getattr(parent, targets[type(parent)]))]
-        return all(each is not None and all(map(is_free, self.loaded[each])) for each in found)
+        return all(each is not None and self.seen_uses(each) and all(map(is_free, self.loaded[each])) for each in found)
 
     def order_free(self, node: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> bool:
         """Whether nothing hangs on the order in which an expression gives its items."""
@@ -100,7 +100,7 @@ class Flow(Source):
             called = self.called(parent)
             if called in ORDERLESS or called in SAYS or method in SAYING:
                 return True
-            if method in ANY_ORDER - {"append", "extend"} and called not in PASSING:
+            if method in (ANY_ORDER - {"append", "extend"}) | {"startswith", "endswith"} and called not in PASSING:
                 return True
             if method == "extend" and (kept := self.variable(parent.func.value)):  # type: ignore[attr-defined]
                 return self.all_free(kept, free)
@@ -112,6 +112,9 @@ class Flow(Source):
             if isinstance(call, ast.Call) and call.func is parent:
                 return parent.attr in ANY_ORDER or (parent.attr in VIEWS and free(call))
             return False
+        if isinstance(parent, ast.Subscript):
+            stored = not isinstance(parent.ctx, ast.Load)
+            return parent.value is node and (stored or all(value and _is_dict(value) for value in self.values(node)))
         if isinstance(parent, ast.comprehension):
             return node is not parent.iter or isinstance(self.parent[parent], ast.SetComp) or free(self.parent[parent])
         if isinstance(parent, ast.Starred | ast.List | ast.Tuple | ast.BoolOp | ast.IfExp | ast.FormattedValue):
@@ -126,6 +129,8 @@ class Flow(Source):
             return self._callers_free(parent, free)
         if isinstance(parent, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
+            if is_single(targets[0]):
+                return True
             found = [self.variable(each) for each in targets]
             return all(each is not None and self.all_free(each, free) for each in found)
         return False
@@ -133,7 +138,13 @@ class Flow(Source):
     def all_free(self, variable: Variable, free: Callable[[ast.AST], bool]) -> bool:
         """Whether a collection is sorted in place, or each of its uses is free of its order."""
         uses = self.loaded[variable]
-        return any(_method(self.parent[use]) == "sort" for use in uses) or all(map(free, uses))
+        return self.seen_uses(variable) and (
+            any(_method(self.parent[use]) == "sort" for use in uses) or all(map(free, uses))
+        )
+
+    def seen_uses(self, variable: Variable) -> bool:
+        """Whether the uses of a variable are in the file: those of a module and of objects may be elsewhere, too."""
+        return isinstance(variable[0], FUNCTIONS) or bool(self.loaded[variable])
 
     def _callers_free(self, node: ast.AST, free: Callable[[ast.AST], bool]) -> bool:
         function = self.function(node)
@@ -160,7 +171,12 @@ class Flow(Source):
                 known = all(value and not _is_dict(value) for value in self.values(target.value))
                 return kept is not None and (known or all(within(use) or free(use) for use in self.loaded[kept]))
             found = self.variable(target)
-            return isinstance(target, ast.Name) and found is not None and all(map(within, self.loaded[found]))
+            if not isinstance(target, ast.Name) or found is None:
+                return False
+            value = getattr(self.parent[target], "value", None)  # that of the last round is not used
+            again = {each.id for each in ast.walk(value) if isinstance(each, ast.Name)} if value else set()
+            later = all((use.lineno, use.col_offset) > (target.lineno, 0) for use in self.loaded[found])  # type: ignore[attr-defined]
+            return target.id not in again and later and all(map(within, self.loaded[found]))
 
         def harmless(statement: ast.stmt) -> bool:
             if isinstance(statement, ast.Pass | ast.Continue | ast.Assert | ast.Raise | ast.Import):
@@ -259,6 +275,11 @@ class Flow(Source):
         if self.called(node) == BUILTIN + "map" and isinstance(node, ast.Call):
             return self.name(node.args[0]) in (BUILTIN + "int", BUILTIN + "len")
         return self.called(node) == BUILTIN + "range" or self.set_of(node, seen) == "numbers"
+
+
+def is_single(target: ast.AST) -> bool:
+    """Whether an assignment takes the one item that there is, as `(path,) = ...` does."""
+    return isinstance(target, ast.Tuple | ast.List) and len(target.elts) == 1 and isinstance(target.elts[0], ast.Name)
 
 
 def _method(node: ast.AST) -> str:

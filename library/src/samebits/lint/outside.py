@@ -58,9 +58,9 @@ def outside_read(source: Flow) -> Iterator[Place]:
             path = next(iter(call.args), None) or keyword(call, "file") or keyword(call, "path")
         elif method in ("read_text", "read_bytes", "open"):
             path = call.func.value  # type: ignore[attr-defined]
-        if path is not None and not _writes_to(call, name) and (start := _fixed(source, path)) is not None:
-            if not any(start and PurePosixPath(start).is_relative_to(folder) for folder in source.data):
-                yield call, f"{calls(call)} at a fixed place"
+        start = None if path is None or _writes_to(call, name) else _fixed(source, path)
+        if start is not None and not _within(start, source.data):
+            yield call, f"{calls(call)} at a fixed place"
         if name == BUILTIN + "input":
             yield call, calls(call)
     is_program = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in source.tree.body)
@@ -68,6 +68,10 @@ def outside_read(source: Flow) -> Iterator[Place]:
         for node, _, what in source.mentions(words("sys: argv", "argparse: ArgumentParser")):
             if not _is_command(source, node):
                 yield node, what
+
+
+def _within(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path and PurePosixPath(path).is_relative_to(folder) for folder in folders)
 
 
 def _is_command(source: Flow, node: ast.AST) -> bool:
@@ -209,7 +213,6 @@ SAVERS = words(
     "shutil: rmtree move",
     "safetensors.torch: save_file",
     "joblib: dump",
-    "PIL.Image: new",
 )
 TO_SECOND = words("shutil: move copy copy2 copyfile copytree", "os: rename replace", "torch: save", "joblib: dump")
 TO_SECOND |= words("safetensors.torch: save_file")
@@ -235,7 +238,9 @@ def data_edit(source: Flow) -> Iterator[Place]:
                 *call.args[1:2],
                 *(call.args[:1] if name in SAVERS and name.startswith(("os", "shutil")) else []),
             ]
-        elif method in WRITING or (method == "open" and not name and _writes_to(call, "")):
+        elif (method in WRITING and not (method == "replace" and len(call.args) > 1)) or (
+            method == "open" and not name and _writes_to(call, "")
+        ):
             written = [call.func.value, *call.args[:1]]  # type: ignore[attr-defined]
         if any(_is_data(source, each) for each in written):
             yield call, f"{calls(call)} on the data"

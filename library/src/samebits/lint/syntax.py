@@ -36,6 +36,7 @@ class Source:
         self.loaded: dict[Variable, list[ast.AST]] = defaultdict(list)
         self.annotated: dict[Variable, str] = {}
         self._globals: set[Variable] = set()
+        self._names: dict[ast.AST, str] = {}
         self.nodes = list(ast.walk(self.tree))
         for node in self.nodes:
             for child in ast.iter_child_nodes(node):
@@ -146,21 +147,23 @@ class Source:
 
     # --- names
 
-    def name(self, node: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> str:
+    def name(self, node: ast.AST) -> str:
         """Return the dotted name that an expression stands for, as `numpy.random.default_rng`; "" for any other."""
-        if isinstance(node, ast.Attribute) and (base := self.name(node.value, seen)):
+        if node not in self._names:
+            self._names[node] = ""  # should it be assigned to itself
+            self._names[node] = self._name(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+        return self._names[node]
+
+    def _name(self, node: ast.Name | ast.Attribute) -> str:
+        if isinstance(node, ast.Attribute) and (base := self.name(node.value)):
             return f"{base}.{node.attr}"
-        if not isinstance(node, ast.Name | ast.Attribute):
-            return ""
         found = self.variable(node)
         if found is None:
             return BUILTIN + node.id if isinstance(node, ast.Name) else ""
         if found in self.imported and found not in self.assigned:
             return self.imported[found]
         values = self.assigned[found]  # another name for it, as in `now = time.time`
-        if len(values) == 1 and isinstance(values[0], ast.Name | ast.Attribute) and node not in seen:
-            return self.name(values[0], seen | {node})
-        return ""
+        return self.name(values[0]) if len(values) == 1 and values[0] else ""
 
     def called(self, node: ast.AST) -> str:
         """Return the dotted name of what a call calls, or ""."""
@@ -182,7 +185,7 @@ class Source:
                 parent = self.parent[node]
                 if isinstance(parent, ast.Call) and parent.func is node:
                     yield parent, parent, calls(parent)
-                elif not isinstance(parent, ast.Attribute | ast.Assign | ast.AnnAssign):
+                elif isinstance(parent, ast.Call | ast.keyword | ast.Subscript | ast.For | ast.Compare):
                     yield node, None, f"uses {ast.unparse(node)}"
 
 
