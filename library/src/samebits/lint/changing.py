@@ -29,10 +29,13 @@ def generator(source: Flow) -> Iterator[Place]:
     for call in source.calls:
         name = source.called(call)
         if name in GENERATORS:
-            if unseeded(call) and not _seeded_later(source, call):
+            if (unseeded(call) or name == "torch.Generator") and not _seeded_later(source, call):
                 yield call, f"{calls(call)} without a seed"
             elif place := _kept_at(source, call):
                 yield call, f"keeps the generator of {ast.unparse(call.func)}() in {place}"
+    for node, _, what in source.mentions(SEEDED):
+        if isinstance(parent := source.parent[node], ast.keyword) and parent.arg == "default_factory":
+            yield node, f"{what} without a seed"
     libraries = {source.called(call).rpartition(".")[0] for call in source.calls if _seeds(source, call)}
     for call in source.calls:
         drawn = _draws(source, call)
@@ -133,7 +136,21 @@ def _last_name(node: ast.AST) -> str:
 
 # --- order
 
-LISTS = {"list", "tuple", "iter", "enumerate", "zip", "map", "filter", "next", "dict.fromkeys", "reversed"}
+LISTS = {
+    "sorted",
+    "min",
+    "max",
+    "list",
+    "tuple",
+    "iter",
+    "enumerate",
+    "zip",
+    "map",
+    "filter",
+    "next",
+    "dict.fromkeys",
+    "reversed",
+}
 LISTING = frozenset(BUILTIN + name for name in LISTS) | words("numpy: array fromiter asarray", "torch: tensor")
 LISTING |= words("itertools: chain product combinations permutations islice cycle", "random: sample choices shuffle")
 
@@ -170,7 +187,7 @@ def _ordered(source: Flow, node: ast.expr) -> str:
 
 
 LISTINGS = words("os: listdir scandir walk fwalk", "glob: glob iglob")
-UNORDERED = words("concurrent.futures: as_completed", "asyncio: as_completed", "concurrent.futures._base: as_completed")
+UNORDERED = words("concurrent.futures: as_completed", "asyncio: as_completed", "ray: wait")
 
 
 def folder_order(source: Flow) -> Iterator[Place]:
@@ -251,9 +268,8 @@ CHANCE = words(
     "multiprocessing: current_process",
     "socket: gethostname getfqdn",
     "platform: node",
-    "torch: seed random.seed cuda.seed cuda.seed_all",
 )
-RESEEDS = words("random: seed", "numpy.random: seed")
+RESEEDS = words("random: seed", "numpy.random: seed", "torch: seed random.seed cuda.seed cuda.seed_all")
 
 
 def clock(source: Flow) -> Iterator[Place]:
@@ -271,8 +287,8 @@ def clock(source: Flow) -> Iterator[Place]:
 
 def chance(source: Flow) -> Iterator[Place]:
     """List true randomness, and what names a process or a host."""
-    for node, call, what in source.mentions(CHANCE):
-        if not source.only_said(node) and not (call and source.called(call) == "torch.seed" and call.args):
+    for node, _, what in source.mentions(CHANCE):
+        if not source.only_said(node):
             yield node, what
     for call in source.calls:
         if source.called(call) in RESEEDS and unseeded(call):
@@ -285,6 +301,10 @@ def chance(source: Flow) -> Iterator[Place]:
 
 def hash(source: Flow) -> Iterator[Place]:
     """List hashes of what is no number, and addresses."""
+    for each in source.calls:
+        method = each.func.attr if isinstance(each.func, ast.Attribute) else ""
+        if method == "__hash__" and getattr(source.function(each), "name", "") != "__hash__":
+            yield each, calls(each)
     for node, call, what in source.mentions(frozenset({BUILTIN + "hash", BUILTIN + "id"})):
         parent = source.parent[node]
         if call is None:

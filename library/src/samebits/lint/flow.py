@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable
 
-from .syntax import BUILTIN, FUNCTIONS, Source, Variable, as_list, methods, words
+from .syntax import BUILTIN, FUNCTIONS, Source, Variable, as_list, keyword, methods, words
 
 # Calls that give the same whatever the order of what they are given, and those that pass the order on
 ORDERLESS = words("builtins: sorted set frozenset len any all sum min max bool isinstance", "natsort: natsorted")
@@ -24,7 +24,7 @@ FILE_CALLS = words("os: remove unlink makedirs mkdir", "shutil: rmtree copy copy
 # What only tells people something, and calls that prepare a text for it
 SAYS = words("builtins: print", "warnings: warn", "sys: stderr.write stdout.write", "tqdm: tqdm.write", "click: echo")
 SAYING = methods("debug info warning error exception critical")  # of a logger
-TEXTS = words("builtins: str int float round repr format abs max min sum len sorted", "math: floor")
+TEXTS = words("builtins: str int float round divmod repr format abs max min sum len sorted", "math: floor")
 TEXTS |= words("time: strftime localtime gmtime ctime", "datetime: timedelta datetime.fromtimestamp")
 
 
@@ -77,7 +77,8 @@ class Flow(Source):
         targets = {ast.Assign: "targets", ast.AnnAssign: "target", ast.AugAssign: "target", ast.NamedExpr: "target"}
         if type(parent) not in targets:
             return False
-        found = [self.variable(each) for each in as_list(getattr(parent, targets[type(parent)]))]
+        assigned = as_list(getattr(parent, targets[type(parent)]))
+        found = [self.variable(name) for each in assigned for name in getattr(each, "elts", [each])]
         return all(each is not None and self.seen_uses(each) and all(map(is_free, self.loaded[each])) for each in found)
 
     def order_free(self, node: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> bool:
@@ -98,8 +99,11 @@ class Flow(Source):
         if isinstance(parent, ast.Call):
             method = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
             called = self.called(parent)
-            if called in ORDERLESS or called in SAYS or method in SAYING:
+            if called in SAYS or method in SAYING:
                 return True
+            if called in ORDERLESS:  # but for ties, as in max(set(words), key=words.count)
+                key = keyword(parent, "key")
+                return not (self.name(key) == BUILTIN + "len" or _method(key) in ("count", "get")) if key else True
             if method in (ANY_ORDER - {"append", "extend"}) | {"startswith", "endswith"} and called not in PASSING:
                 return True
             if method == "extend" and (kept := self.variable(parent.func.value)):  # type: ignore[attr-defined]
@@ -132,12 +136,21 @@ class Flow(Source):
             if is_single(targets[0]):
                 return True
             found = [self.variable(each) for each in targets]
-            return all(each is not None and self.all_free(each, free) for each in found)
+            return all(each is not None and self.all_free(each, free, parent) for each in found)
         return False
 
-    def all_free(self, variable: Variable, free: Callable[[ast.AST], bool]) -> bool:
-        """Whether a collection is sorted in place, or each of its uses is free of its order."""
+    def all_free(self, variable: Variable, free: Callable[[ast.AST], bool], statement: ast.stmt | None = None) -> bool:
+        """Whether a collection is sorted in place, or each of its uses is free of its order.
+
+        Looked at are the uses after the `statement` that assigns it, up to where the same block assigns it anew.
+        """
         uses = self.loaded[variable]
+        if statement is not None and not isinstance(statement, ast.AugAssign):
+            block = [self.parent[each] for each in self.stored[variable] if isinstance(self.parent[each], ast.Assign)]
+            siblings = [each for each in block if self.parent[each] is self.parent[statement]]
+            ends = [each.end_lineno for each in siblings if each.lineno > statement.lineno]  # type: ignore[attr-defined]
+            if ends:
+                uses = [use for use in uses if use.lineno <= min(ends)]  # type: ignore[attr-defined]
         return self.seen_uses(variable) and (
             any(_method(self.parent[use]) == "sort" for use in uses) or all(map(free, uses))
         )
@@ -217,13 +230,9 @@ class Flow(Source):
         if isinstance(node, ast.UnaryOp):
             return self.is_number(node.operand)
         if isinstance(node, ast.Name):  # counts, in a comprehension or a loop
-            loops = [
-                each for each in self.above(node) if isinstance(each, ast.GeneratorExp | ast.SetComp | ast.ListComp)
-            ]
-            counted = [
-                each for loop in loops for each in loop.generators if self.called(each.iter) == BUILTIN + "range"
-            ]
-            return any(isinstance(each.target, ast.Name) and each.target.id == node.id for each in counted)
+            found = self.variable(node)
+            looped = self.items_of[found] if found else []
+            return bool(looped) and all(self.called(each) == BUILTIN + "range" for each in looped)
         if isinstance(node, ast.Attribute):
             return node.attr in ("st_size", "ndim")
         return self.called(node) in {f"{BUILTIN}{name}" for name in ("len", "int", "round", "ord")}
@@ -282,7 +291,7 @@ def is_single(target: ast.AST) -> bool:
     return isinstance(target, ast.Tuple | ast.List) and len(target.elts) == 1 and isinstance(target.elts[0], ast.Name)
 
 
-def _method(node: ast.AST) -> str:
+def _method(node: ast.AST | None) -> str:
     return node.attr if isinstance(node, ast.Attribute) else ""
 
 

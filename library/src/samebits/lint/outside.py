@@ -43,7 +43,14 @@ READERS = words(
     "sqlite3: connect",
     "omegaconf: OmegaConf.load",
 )
-JOINS = words("os.path: join abspath expanduser realpath dirname", "pathlib: Path PurePath PosixPath")
+PATHS = {"file", "path", "fname", "filename", "filepath_or_buffer", "io", "fp", "f"}
+JOINS = words(
+    "builtins: str",
+    "os: fspath",
+    "os.path: join abspath expanduser realpath dirname",
+    "pathlib: Path PurePath PosixPath",
+)
+ROOT = "<here>"
 HOMES = words("pathlib: Path.home Path.cwd", "os: getcwd", "importlib.resources: files")
 
 
@@ -55,7 +62,8 @@ def outside_read(source: Flow) -> Iterator[Place]:
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         path: ast.AST | None = None
         if name in READERS:
-            path = next(iter(call.args), None) or keyword(call, "file") or keyword(call, "path")
+            named = (each.value for each in call.keywords if each.arg in PATHS)
+            path = next(iter([*call.args, *named]), None)
         elif method in ("read_text", "read_bytes", "open"):
             path = call.func.value  # type: ignore[attr-defined]
         start = None if path is None or _writes_to(call, name) else _fixed(source, path)
@@ -65,13 +73,15 @@ def outside_read(source: Flow) -> Iterator[Place]:
             yield call, calls(call)
     is_program = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in source.tree.body)
     if source.is_training or not is_program:
-        for node, _, what in source.mentions(words("sys: argv", "argparse: ArgumentParser")):
+        for node, _, what in source.mentions(
+            words("sys: argv stdin stdin.read stdin.readline", "argparse: ArgumentParser")
+        ):
             if not _is_command(source, node):
                 yield node, what
 
 
 def _within(path: str, folders: tuple[str, ...]) -> bool:
-    return any(path and PurePosixPath(path).is_relative_to(folder) for folder in folders)
+    return any(PurePosixPath(path.removeprefix(f"{ROOT}/")).is_relative_to(folder) for folder in folders)
 
 
 def _is_command(source: Flow, node: ast.AST) -> bool:
@@ -86,6 +96,8 @@ def _environment(source: Flow) -> Iterator[Place]:
             made.add(ast.unparse(node.slice))
     for node in source.nodes:
         key: ast.AST | None = None
+        if source.called(node) in ("os.environ.items", "os.environ.keys", "os.environ.values"):
+            yield node, "reads all environment variables"
         if source.called(node) in ("os.getenv", "os.environ.get", "os.environ.__getitem__"):
             key = next(iter(node.args), None)  # type: ignore[attr-defined]
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(source, node.value):
@@ -104,7 +116,8 @@ def _is_environ(source: Flow, node: ast.AST) -> bool:
 
 
 def _fixed(source: Flow, node: ast.AST, depth: int = 0) -> str | None:
-    """Return how a path begins that is written in the code, "" where that is not known; None for any other path."""
+    """Return a path that is written in the code, as far as it is: from ROOT where it is that of a file or folder here;
+    None for any other path."""
     if isinstance(node, ast.Constant):
         return text_of(node) or None
     if isinstance(node, ast.JoinedStr):
@@ -114,15 +127,15 @@ def _fixed(source: Flow, node: ast.AST, depth: int = 0) -> str | None:
         start = _fixed(source, node.left, depth)
         more = text_of(node.right) or "..."
         joint = "/" if isinstance(node.op, ast.Div) else ""
-        return start and f"{start}{joint}{more}" if start is not None else None
+        return None if start is None else f"{start}{joint}{more}"
     if isinstance(node, ast.Call):
         name = source.called(node)
         if name in HOMES:
-            return ""
+            return ROOT
         if name in JOINS and node.args:
             parts = [_fixed(source, each, depth) or "..." for each in node.args[1:]]
             start = _fixed(source, node.args[0], depth)
-            return start and "/".join([start, *parts]) if start is not None else None
+            return None if start is None else "/".join([start, *parts])
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("resolve", "joinpath", "expanduser", "absolute"):
             return _fixed(source, node.func.value, depth)
         return None
@@ -130,9 +143,9 @@ def _fixed(source: Flow, node: ast.AST, depth: int = 0) -> str | None:
         names = ("parent", "parents")
         inner = node.value
         if isinstance(node, ast.Subscript) or node.attr in names:
-            return None if _fixed(source, inner, depth) is None else ""
+            return None if _fixed(source, inner, depth) is None else ROOT
     if isinstance(node, ast.Name) and source.name(node) == BUILTIN + "__file__":
-        return ""
+        return ROOT
     if isinstance(node, ast.Name | ast.Attribute) and depth < 9:
         values = source.values(node)
         known = [_fixed(source, value, depth + 1) if value else None for value in values]
@@ -170,6 +183,8 @@ CLIENTS = words(
     "tensorflow_datasets: load",
     "evaluate: load",
 )
+PROGRAMS = words("subprocess: run call check_call check_output Popen", "os: system popen")
+DOWNLOADS = re.compile(r"""^[\[('"]*(curl|wget|aws|gsutil|gcloud|kaggle|rsync|scp|git\W+clone)\b""")
 LOCAL = {"csv", "json", "parquet", "text", "imagefolder", "audiofolder", "arrow", "local"}
 
 
@@ -180,6 +195,8 @@ def network(source: Flow) -> Iterator[Place]:
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         if is_constant(keyword(call, "local_files_only"), True):
             continue
+        if name in PROGRAMS and DOWNLOADS.search(ast.unparse(call.args[0]) if call.args else ""):
+            yield call, f"{calls(call)} for a download"
         local = name in ("datasets.load_dataset", "torch.hub.load") and (
             is_constant(next(iter(call.args), None), *LOCAL) or is_constant(keyword(call, "source"), "local")
         )
@@ -218,6 +235,8 @@ TO_SECOND = words("shutil: move copy copy2 copyfile copytree", "os: rename repla
 TO_SECOND |= words("safetensors.torch: save_file")
 WRITING = {"write_text", "write_bytes", "unlink", "rename", "replace", "rmdir", "touch", "to_csv", "to_parquet"}
 WRITING |= {"to_json", "to_pickle", "to_feather", "tofile", "save", "to_excel"}
+MAPS = words("numpy: load memmap lib.format.open_memmap")
+PATH_METHODS = {"glob", "rglob", "with_suffix", "with_name", "with_stem", "joinpath", "relative_to"}
 RAW = {"raw", "external"}
 
 
@@ -226,8 +245,8 @@ def data_edit(source: Flow) -> Iterator[Place]:
     for call in source.calls:
         name = source.called(call)
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        mapped = keyword(call, "mmap_mode") if name == "numpy.load" else None
-        if is_constant(mapped, "r+") or (name == "numpy.memmap" and is_constant(keyword(call, "mode"), "r+")):
+        given = [*call.args, *(each.value for each in call.keywords)]
+        if name in MAPS and any(is_constant(each, "r+") for each in given):
             yield call, f"{calls(call)} for writing (mode 'r+')"
             continue
         written: list[ast.AST] = []
@@ -249,23 +268,37 @@ def data_edit(source: Flow) -> Iterator[Place]:
 def _is_data(source: Flow, node: ast.AST, depth: int = 0) -> bool:
     """Whether a path leads into the data: raw ones anywhere, prepared ones but in a stage."""
     start = _fixed(source, node)
-    for folder in source.data if start else ():
-        parts = PurePosixPath(start or "").parts
-        if PurePosixPath(start or "").is_relative_to(folder):
-            return not source.is_stage or (len(parts) > 1 and parts[1] in RAW)
-        if folder in parts:
-            after = parts[parts.index(folder) + 1 :]
-            return not source.is_stage or bool(after and after[0] in RAW)
-    for each in ast.walk(node):
-        if isinstance(each, ast.Attribute) and each.attr in RAW and "paths" in ast.unparse(each.value):
-            return True
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load) and depth < 4:
-            values = [value for value in source.values(each) if value is not None]
-            if any(
-                _is_data(source, value, depth + 1) for value in values if not isinstance(value, ast.Call) or depth < 3
-            ):
-                return True
-    return False
+    if start is not None and _within(start, source.data):
+        return not source.is_stage or bool(RAW & set(PurePosixPath(start).parts))
+    node = _beginning(node)
+    if isinstance(node, ast.Attribute) and node.attr in RAW and "paths" in ast.unparse(node.value):
+        return True
+    variable = source.variable(node)
+    if variable is None or variable in source.imported or depth > 8:
+        return False
+    values = [*source.assigned[variable], *source.items_of[variable]]
+    return any(_is_data(source, value, depth + 1) for value in values if value is not None)
+
+
+def _beginning(node: ast.AST) -> ast.AST:
+    """Return what a path begins with: of `folder / name`, `Path(folder).parent` and `sorted(folder.glob(...))`, folder."""
+    while True:
+        if isinstance(node, ast.BinOp):
+            node = node.left
+        elif isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.FormattedValue):
+            node = node.values[0].value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) and node.args:
+            node = node.func.value if _is_method(node.func) else node.args[0]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node = node.func.value
+        elif isinstance(node, ast.Attribute) and node.attr == "parent":
+            node = node.value
+        else:
+            return node
+
+
+def _is_method(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in PATH_METHODS
 
 
 SWITCHES = words(
@@ -273,6 +306,7 @@ SWITCHES = words(
     "torch: set_deterministic_debug_mode set_flush_denormal",
     "torch.backends: cudnn.flags mkldnn.flags mkl.verbose cuda.sdp_kernel",
 )
+SETS = re.compile(r"torch\.backends\..*\.(set|enable)_\w+")
 SETTERS = words("os: environ.setdefault putenv", "builtins: setattr")
 PINNED = re.compile(
     r"CUBLAS_WORKSPACE_CONFIG|PYTHONHASHSEED|(OMP|MKL|ATEN|ONEDNN|DNNL|NVIDIA_TF32|TORCH_ALLOW_TF32)_\w+"
@@ -292,5 +326,11 @@ def switch(source: Flow) -> Iterator[Place]:
             target = node.slice
         elif isinstance(node, ast.Call) and source.called(node) in SETTERS and node.args:
             target = node.args[0]
+        elif isinstance(node, ast.Call) and source.called(node) == "os.environ.update":
+            given = [each.arg or "" for each in node.keywords]
+            given += [text_of(key) for each in node.args for key in getattr(each, "keys", [])]
+            yield from ((node, f"sets the environment variable {name}") for name in given if PINNED.fullmatch(name))
+        elif SETS.fullmatch(source.called(node)):
+            yield node, f"calls {ast.unparse(node)}"
         if target and (source.name(target).startswith("torch.backends.") or PINNED.fullmatch(text_of(target))):
             yield node, f"sets {text_of(target) or ast.unparse(target)}"

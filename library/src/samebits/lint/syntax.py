@@ -34,6 +34,8 @@ class Source:
         self.imported: dict[Variable, str] = {}  # to the dotted name
         self.assigned: dict[Variable, list[ast.AST | None]] = defaultdict(list)  # its values; None: not known
         self.loaded: dict[Variable, list[ast.AST]] = defaultdict(list)
+        self.stored: dict[Variable, list[ast.AST]] = defaultdict(list)
+        self.items_of: dict[Variable, list[ast.expr]] = defaultdict(list)  # what a loop's variable is an item of
         self.annotated: dict[Variable, str] = {}
         self._globals: set[Variable] = set()
         self._names: dict[ast.AST, str] = {}
@@ -121,7 +123,10 @@ class Source:
             stored = self._own(node, node.id) if isinstance(node, ast.Name) else self.variable(node)
             if stored is None:
                 return
+            self.stored[stored].append(node)
             parent = self.parent[node]
+            if isinstance(parent, ast.For | ast.AsyncFor | ast.comprehension):
+                self.items_of[stored].append(parent.iter)
             if isinstance(parent, ast.AnnAssign) and parent.target is node:
                 self._annotate(stored, parent.annotation)
             if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr):
@@ -174,6 +179,14 @@ class Source:
         """All calls of the file."""
         return [node for node in self.nodes if isinstance(node, ast.Call)]
 
+    def in_annotation(self, node: ast.AST) -> bool:
+        """Whether an expression is, or lies in, an annotation."""
+        for above in self.above(node):
+            if isinstance(above, ast.stmt | ast.arg):
+                return node in (getattr(above, "annotation", None), getattr(above, "returns", None))
+            node = above
+        return False
+
     def mentions(self, names: frozenset[str]) -> Iterator[tuple[ast.AST, ast.Call | None, str]]:
         """List where the code uses one of the dotted names: the expression, its call where it is called, and a text."""
         for node in self.nodes:
@@ -185,7 +198,7 @@ class Source:
                 parent = self.parent[node]
                 if isinstance(parent, ast.Call) and parent.func is node:
                     yield parent, parent, calls(parent)
-                elif isinstance(parent, ast.Call | ast.keyword | ast.Subscript | ast.For | ast.Compare):
+                elif not (isinstance(parent, ast.Attribute | ast.Assign) or self.in_annotation(node)):
                     yield node, None, f"uses {ast.unparse(node)}"
 
 
