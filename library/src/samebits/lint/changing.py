@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from .flow import Flow, is_single
-from .syntax import BUILTIN, Place, calls, is_constant, keyword, text_of, unseeded, words
+from .syntax import BUILTIN, Place, calls, is_constant, keyword, method_of, text_of, unseeded, words
 
 # --- generators and seeds
 
@@ -177,7 +177,7 @@ def _ordered(source: Flow, node: ast.expr) -> str:
     if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Tuple):
         return "" if is_single(parent.targets[0]) else "unpacks"
     if isinstance(parent, ast.Call) and node in parent.args:
-        method = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
+        method = method_of(parent.func)
         listed = source.called(parent) in LISTING or method in ("join", "extend", "fromkeys")
         return "lists" if listed and not source.order_free(node) else ""
     if isinstance(parent, ast.Attribute) and parent.attr == "pop":
@@ -194,7 +194,7 @@ def folder_order(source: Flow) -> Iterator[Place]:
     """List listings of folders that are not sorted."""
     for call in source.calls:
         name = source.called(call)
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        method = method_of(call.func)
         if name not in LISTINGS and (
             method not in ("iterdir", "rglob", "glob", "walk")
             or (name and not name.startswith((".", "pathlib.")))
@@ -241,7 +241,7 @@ def _sorts(source: Flow, use: ast.Name) -> bool:
 def completion_order(source: Flow) -> Iterator[Place]:
     """List results that are taken as they come."""
     for call in source.calls:
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        method = method_of(call.func)
         if (source.called(call) in UNORDERED or method == "imap_unordered") and not source.order_free(call):
             yield call, calls(call)
         if source.called(call) == "joblib.Parallel" and is_constant(keyword(call, "return_as"), "generator_unordered"):
@@ -302,7 +302,7 @@ def chance(source: Flow) -> Iterator[Place]:
 def hash(source: Flow) -> Iterator[Place]:
     """List hashes of what is no number, and addresses."""
     for each in source.calls:
-        method = each.func.attr if isinstance(each.func, ast.Attribute) else ""
+        method = method_of(each.func)
         if method == "__hash__" and getattr(source.function(each), "name", "") != "__hash__":
             yield each, calls(each)
     for node, call, what in source.mentions(frozenset({BUILTIN + "hash", BUILTIN + "id"})):

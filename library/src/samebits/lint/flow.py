@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable
 
-from .syntax import BUILTIN, FUNCTIONS, Source, Variable, as_list, keyword, methods, words
+from .syntax import BUILTIN, FUNCTIONS, Source, Variable, as_list, keyword, method_of, methods, words
 
 # Calls that give the same whatever the order of what they are given, and those that pass the order on
 ORDERLESS = words("builtins: sorted set frozenset len any all sum min max bool isinstance", "natsort: natsorted")
@@ -57,7 +57,7 @@ class Flow(Source):
         if isinstance(parent, ast.keyword):
             parent = self.parent[parent]
         if isinstance(parent, ast.Call):
-            method = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
+            method = method_of(parent.func)
             if node is not parent.func:
                 if self.called(parent) in SAYS or method in SAYING or isinstance(self.parent[parent], ast.Raise):
                     return True
@@ -97,13 +97,13 @@ class Flow(Source):
         if isinstance(parent, ast.IfExp) and parent.test is node:
             return True
         if isinstance(parent, ast.Call):
-            method = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
+            method = method_of(parent.func)
             called = self.called(parent)
             if called in SAYS or method in SAYING:
                 return True
             if called in ORDERLESS:  # but for ties, as in max(set(words), key=words.count)
                 key = keyword(parent, "key")
-                return not (self.name(key) == BUILTIN + "len" or _method(key) in ("count", "get")) if key else True
+                return not (self.name(key) == BUILTIN + "len" or method_of(key) in ("count", "get")) if key else True
             if method in (ANY_ORDER - {"append", "extend"}) | {"startswith", "endswith"} and called not in PASSING:
                 return True
             if method == "extend" and (kept := self.variable(parent.func.value)):  # type: ignore[attr-defined]
@@ -152,7 +152,7 @@ class Flow(Source):
             if ends:
                 uses = [use for use in uses if use.lineno <= min(ends)]  # type: ignore[attr-defined]
         return self.seen_uses(variable) and (
-            any(_method(self.parent[use]) == "sort" for use in uses) or all(map(free, uses))
+            any(method_of(self.parent[use]) == "sort" for use in uses) or all(map(free, uses))
         )
 
     def seen_uses(self, variable: Variable) -> bool:
@@ -211,7 +211,7 @@ class Flow(Source):
                 return self._callers_free(call, free)
             if not isinstance(call, ast.Call):
                 return isinstance(call, ast.Constant)
-            method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            method = method_of(call.func)
             if method in ("append", "extend"):
                 kept = self.variable(call.func.value)  # type: ignore[attr-defined]
                 return kept is not None and self.all_free(kept, lambda use: use is call.func.value or free(use))  # type: ignore[attr-defined]
@@ -273,7 +273,7 @@ class Flow(Source):
         kinds = {self.set_of(value, seen) if value else "" for value in self.assigned[found]}
         if not kinds or "" in kinds:
             return ""
-        grown = any(_method(self.parent[use]) in ("add", "update") for use in self.loaded[found])
+        grown = any(method_of(self.parent[use]) in ("add", "update") for use in self.loaded[found])
         return "others" if grown or "others" in kinds else "numbers"
 
     def _counts(self, node: ast.AST, seen: frozenset[ast.AST]) -> bool:
@@ -291,12 +291,8 @@ def is_single(target: ast.AST) -> bool:
     return isinstance(target, ast.Tuple | ast.List) and len(target.elts) == 1 and isinstance(target.elts[0], ast.Name)
 
 
-def _method(node: ast.AST | None) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else ""
-
-
 def _view(node: ast.AST) -> str:
-    return "others" if isinstance(node, ast.Call) and _method(node.func) == "keys" else ""
+    return "others" if isinstance(node, ast.Call) and method_of(node.func) == "keys" else ""
 
 
 def _is_dict(node: ast.AST) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from .flow import Flow
-from .syntax import BUILTIN, Place, calls, is_constant, keyword, text_of, words
+from .syntax import BUILTIN, Place, calls, is_constant, keyword, method_of, methods, text_of, words
 
 # --- what comes from elsewhere
 
@@ -59,7 +59,7 @@ def outside_read(source: Flow) -> Iterator[Place]:
     yield from _environment(source)
     for call in source.calls:
         name = source.called(call)
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        method = method_of(call.func)
         path: ast.AST | None = None
         if name in READERS:
             named = (each.value for each in call.keywords if each.arg in PATHS)
@@ -192,7 +192,7 @@ def network(source: Flow) -> Iterator[Place]:
     """List what servers give."""
     for call in source.calls:
         name = source.called(call)
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        method = method_of(call.func)
         if is_constant(keyword(call, "local_files_only"), True):
             continue
         if name in PROGRAMS and DOWNLOADS.search(ast.unparse(call.args[0]) if call.args else ""):
@@ -233,8 +233,8 @@ SAVERS = words(
 )
 TO_SECOND = words("shutil: move copy copy2 copyfile copytree", "os: rename replace", "torch: save", "joblib: dump")
 TO_SECOND |= words("safetensors.torch: save_file")
-WRITING = {"write_text", "write_bytes", "unlink", "rename", "replace", "rmdir", "touch", "to_csv", "to_parquet"}
-WRITING |= {"to_json", "to_pickle", "to_feather", "tofile", "save", "to_excel"}
+WRITING = methods("write_text write_bytes unlink rename replace rmdir touch")  # of a path
+WRITES_TO = methods("to_csv to_parquet to_json to_pickle to_feather to_excel tofile save rename replace")  # a path
 MAPS = words("numpy: load memmap lib.format.open_memmap")
 PATH_METHODS = {"glob", "rglob", "with_suffix", "with_name", "with_stem", "joinpath", "relative_to"}
 RAW = {"raw", "external"}
@@ -244,7 +244,7 @@ def data_edit(source: Flow) -> Iterator[Place]:
     """List what is written to the data."""
     for call in source.calls:
         name = source.called(call)
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        method = method_of(call.func)
         given = [*call.args, *(each.value for each in call.keywords)]
         if name in MAPS and any(is_constant(each, "r+") for each in given):
             yield call, f"{calls(call)} for writing (mode 'r+')"
@@ -257,10 +257,10 @@ def data_edit(source: Flow) -> Iterator[Place]:
                 *call.args[1:2],
                 *(call.args[:1] if name in SAVERS and name.startswith(("os", "shutil")) else []),
             ]
-        elif (method in WRITING and not (method == "replace" and len(call.args) > 1)) or (
-            method == "open" and not name and _writes_to(call, "")
-        ):
-            written = [call.func.value, *call.args[:1]]  # type: ignore[attr-defined]
+        elif not (method == "replace" and len(call.args) > 1) and isinstance(call.func, ast.Attribute):
+            on_path = method in WRITING or (method == "open" and not name and _writes_to(call, ""))
+            written += [call.func.value] if on_path else []
+            written += call.args[:1] if method in WRITES_TO else []
         if any(_is_data(source, each) for each in written):
             yield call, f"{calls(call)} on the data"
 
@@ -281,24 +281,20 @@ def _is_data(source: Flow, node: ast.AST, depth: int = 0) -> bool:
 
 
 def _beginning(node: ast.AST) -> ast.AST:
-    """Return what a path begins with: of `folder / name`, `Path(folder).parent` and `sorted(folder.glob(...))`, folder."""
+    """Return what a path begins with: folder, in `folder / name`, `Path(folder).parent`, `sorted(folder.glob("*"))`."""
     while True:
         if isinstance(node, ast.BinOp):
             node = node.left
         elif isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.FormattedValue):
             node = node.values[0].value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) and node.args:
-            node = node.func.value if _is_method(node.func) else node.args[0]
+        elif isinstance(node, ast.Call) and node.args and method_of(node.func) not in PATH_METHODS:
+            node = node.args[0]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             node = node.func.value
         elif isinstance(node, ast.Attribute) and node.attr == "parent":
             node = node.value
         else:
             return node
-
-
-def _is_method(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr in PATH_METHODS
 
 
 SWITCHES = words(

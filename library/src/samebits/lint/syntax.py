@@ -228,6 +228,11 @@ def keyword(call: ast.Call, name: str) -> ast.expr | None:
     return next((each.value for each in call.keywords if each.arg == name), None)
 
 
+def method_of(node: ast.AST | None) -> str:
+    """Return the last name of an attribute, as of a call's function, or ""."""
+    return node.attr if isinstance(node, ast.Attribute) else ""
+
+
 def text_of(node: ast.AST | None) -> str:
     """Return the text that an expression is, as it is written, or ""."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
