@@ -59,6 +59,8 @@ def _draws(source: Flow, call: ast.Call) -> str:
         return "" if plain or (state is not None and not is_constant(state, None)) else "numpy.random"
     if library in ("random", "numpy.random"):
         return library if function.islower() and function not in NO_DRAWS else ""
+    if method_of(call.func) == "sample" and (keyword(call, "frac") or keyword(call, "n")):  # rows of a table
+        return "" if keyword(call, "random_state") else "numpy.random"
     return "torch" if name in DRAWS and keyword(call, "generator") is None else ""
 
 
