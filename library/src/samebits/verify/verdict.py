@@ -47,9 +47,7 @@ class Verdict:
     environment: list[Difference] = field(default_factory=list)
     comparison: Comparison | None = None  # None where nothing was trained
     compared: dict[str, int] = field(default_factory=dict)  # how many rows, tensors, metrics
-    suspects: list[str] = field(
-        default_factory=list
-    )  # what the code does that may not come out the same again: see lint
+    suspects: list[str] = field(default_factory=list)  # what in the code may be the reason: see lint
     command: str = "make train"  # that trains the run
     portable: bool = False  # whether it promises the same bits on other processors
     details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where
