@@ -81,6 +81,7 @@ SETTERS = ("os.environ.setdefault", "os.putenv", "builtins.setattr")
 
 def _generators(source: Source) -> Places:
     seeded = {ast.unparse(each.func) for each in source.calls if each.args}
+    used = {each.id for each in source.nodes if isinstance(each, ast.Name) and source.function(each)}
     libraries = {name.rpartition(".")[0] for name in map(source.called, source.calls) if re.fullmatch(RESEEDS, name)}
     for call in source.calls:
         name, parent, state = source.called(call), source.parent[call], keyword(call, "random_state")
@@ -88,7 +89,8 @@ def _generators(source: Source) -> Places:
             is_chained = getattr(parent, "attr", "") == "manual_seed"  # which returns it
             parent = source.parent[source.parent[parent]] if is_chained else parent
             kept = ast.unparse(getattr(parent, "targets", [parent])[0])
-            is_outside = isinstance(parent, ast.Assign) and isinstance(source.parent[parent], ast.Module | ast.ClassDef)
+            is_outside = isinstance(parent, ast.Assign) and source.function(call) is None
+            is_outside &= kept in used or isinstance(source.parent.get(parent), ast.ClassDef)
             if not is_chained and (name == "torch.Generator" or _unseeded(call)):
                 if not any(f"{kept}.{method}" in seeded for method in SEEDING):
                     yield "generator", call, f"{calls(call)} without a seed"
@@ -134,12 +136,11 @@ def _orders(source: Source) -> Places:
 
 def _moments(source: Source) -> Places:
     for node, call, what in source.mentions(CLOCKS):
-        converts = call and len(call.args) > 1  # as strftime("%Y", time)
         above = node  # of a moment, and of a time from one moment to another
         while " - " in ast.unparse(parent := source.parent[above]) and isinstance(parent, ast.BinOp | ast.Call):
             above = parent
         is_begin = source.function(node) and isinstance(parent, ast.Assign)  # as a rule, for a message
-        if not (converts or is_begin or source.said(node)):
+        if not (is_begin or source.said(node) or (call and len(call.args) > 1)):  # strftime("%Y", time) converts
             yield "clock", node, what
     yield from (("chance", node, what) for node, _, what in source.mentions(CHANCE) if not source.said(node))
     for node, call, what in source.mentions(RESEEDS):

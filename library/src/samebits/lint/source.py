@@ -108,8 +108,7 @@ class Source:
     def mentions(self, names: str) -> Iterator[tuple[ast.AST, ast.Call | None, str]]:
         """List where the code uses one of the dotted names: the expression, its call where it is called, and a text."""
         for node in self.nodes:
-            name = self.name(node) or f".{getattr(node, 'attr', '')}"  # of what is not known
-            if node not in self.stores and re.fullmatch(names, name):
+            if node not in self.stores and re.fullmatch(names, self.name(node) or f".{getattr(node, 'attr', '')}"):
                 parent = self.parent[node]
                 if isinstance(parent, ast.Call) and parent.func is node:
                     yield parent, parent, calls(parent)
