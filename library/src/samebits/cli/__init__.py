@@ -15,6 +15,7 @@ VERBS = {
     "reproduce": ("verify.verification", "", "train a run again, compare every step, and give a verdict"),
     "compare": ("verify.comparison", "", "say why two runs differ"),
     "show": ("verify.comparison", "show_", "say what made a run, or some weights"),
+    "lint": ("lint.lint", "", "read the code for what makes trainings irreproducible, without running it"),
     "invariance": ("verify.invariance", "", "train with what must not matter changed, and compare the weights"),
     "sweep": ("sweep.sweep", "", "train every combination of settings, here or on a cluster"),
     "status": ("sweep.run_status", "", "say where the runs of the sweeps are"),
@@ -31,7 +32,7 @@ VERBS = {
     "update": ("cli.update", "", "bring a newer version of the template"),
     "eject": ("cli.eject", "", "unpack the library's source into the project"),
 }
-OF_ANY_PROJECT = ("reproduce", "compare", "show", "bundle", "config")
+OF_ANY_PROJECT = ("reproduce", "compare", "show", "bundle", "config", "lint")
 HELP = {"--help", "-h"}
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 

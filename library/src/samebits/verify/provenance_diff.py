@@ -1,18 +1,16 @@
 """Whether a run's files agree with its record, and what differs here from what it was made of.
 
-Compared are data, code, settings, locked packages and environment, each by content; calls in the code that ask for what
-no record holds are listed, too.
+Compared are data, code, settings, locked packages and environment, each by content.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -308,34 +306,3 @@ def _short(names: list[str]) -> str:
 def may_change_results(environment: list[Difference]) -> bool:
     """Whether something differs in the environment that is not incidental to the arithmetic."""
     return any(name not in INCIDENTAL for name, *_ in environment)
-
-
-CLOCK_OR_CHANCE = re.compile(
-    r".*\.(time\.(time|monotonic|perf_counter)(_ns)?|datetime\.(now|utcnow|today)|date\.today|os\.(urandom|getpid)"
-    r"|SystemRandom|uuid\.uuid[14]|secrets\.(token_bytes|token_hex|randbelow|randbits)|torch\.seed|socket\.gethostname"
-    r"|platform\.node)"
-)
-READS = re.compile(
-    r".*\.(open|read_text|read_bytes|getenv|(np|torch)\.load|np\.loadtxt|read_csv|urlopen|requests\.get)"
-)
-SEED = re.compile(r".*(default_rng|RandomState|random\.seed|Random|generator\.seed)")  # which they are to be given
-
-
-def nondeterminism_lint(files: Mapping[str, Path]) -> list[str]:
-    """List calls for what no record holds in named files, as `package/models/network.py:31 calls time.time()`."""
-    found = []
-    for name, path in sorted(files.items()):
-        try:
-            nodes = list(ast.walk(ast.parse(path.read_bytes())))
-        except (SyntaxError, ValueError, OSError):
-            continue
-        may_read = "data" in Path(name).parts[:-1]  # of the project's data, that is
-        for node in nodes:
-            if isinstance(node, ast.Call):
-                called = f".{ast.unparse(node.func)}"
-                unseeded = SEED.fullmatch(called) and not node.args and not node.keywords
-                if unseeded or CLOCK_OR_CHANCE.fullmatch(called) or (READS.fullmatch(called) and not may_read):
-                    found.append(f"{name}:{node.lineno} calls {called[1:]}()")
-            elif isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ" and not may_read:
-                found.append(f"{name}:{node.lineno} reads os.environ")
-    return found

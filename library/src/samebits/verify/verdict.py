@@ -47,7 +47,7 @@ class Verdict:
     environment: list[Difference] = field(default_factory=list)
     comparison: Comparison | None = None  # None where nothing was trained
     compared: dict[str, int] = field(default_factory=dict)  # how many rows, tensors, metrics
-    suspects: list[str] = field(default_factory=list)  # calls in the code that ask for what no record holds
+    suspects: list[str] = field(default_factory=list)  # what in the code may be the reason: see lint
     command: str = "make train"  # that trains the run
     portable: bool = False  # whether it promises the same bits on other processors
     details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where
@@ -95,7 +95,7 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
     print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
     if verdict.suspects:
-        console.print("\nCalls in the code that ask for what no record holds:")
+        console.print("\nIn the code, and in no record (`samebits lint --rules` says why, and what to do instead):")
         for call in verdict.suspects[:MOST_LINES]:
             console.print(f"  {call}")
     console.print("\nNext:", style="bold")

@@ -28,6 +28,7 @@ from ..engine.project import project
 from ..engine.record import CONFIG, PROBE, RECORD, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
+from ..lint.lint import suspects
 from . import provenance_diff
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
 from .provenance_diff import NOTHING, Difference, contradictions, may_change_results
@@ -204,7 +205,7 @@ class Verification:
         source = replace(project(), root=self.tree).source
         files = {name: source / name for name in result.inputs["code"]}
         files |= {name: self.tree / name for name in result.inputs["outside"]}
-        return provenance_diff.nondeterminism_lint(files)
+        return suspects(files)
 
     # --- training again
 
