@@ -32,7 +32,7 @@ from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
 from ..report.documents import read_project
-from ..verify import provenance_diff
+from ..verify import provenance_diff, verdict_files
 from ..verify.provenance_diff import require_unedited
 from .crate import METADATA, Contents, describe
 
@@ -155,7 +155,8 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     data = _data(shown, record, read_config(run, root), root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"{project().runs_in}/{run.resolve().name}"
-    parts = [run / name for name in PUBLISHED if (run / name).exists()] + sorted(run.glob("verdicts/*.json"))
+    parts = [run / name for name in PUBLISHED if (run / name).exists()] + verdict_files.files_of(run, record)
+    remarks += [f"{sentence}; it is not in the bundle" for sentence in verdict_files.read_verdicts(run, record)[1]]
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
     written = [] if project().adopted else _files(root / "reports")
