@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..engine.adoption import without_root
 from ..engine.code_closure import code_closure
 from ..engine.config import compose
 from ..engine.errors import UserError
@@ -282,13 +283,21 @@ class DataStages:
         words = settings_of(self.record)
         try:
             today = compose(words or [])
-            sides = [_prepared_by(each) if words is not None else data_settings(each) for each in (self.cfg, today)]
-        except (HydraException, OmegaConfBaseException, UserError, AttributeError) as error:
+            roots = (self.root, project().root)
+            sides = [
+                _prepared_by(cfg, root) if words is not None else data_settings(cfg)
+                for cfg, root in zip((self.cfg, today), roots, strict=True)
+            ]
+        except (HydraException, OmegaConfBaseException, UserError, AttributeError, yaml.YAMLError) as error:
             return [(f"stage {name} configs/data", "as recorded", f"cannot be read ({' '.join(str(error).split())})")]
         return [(f"stage {name} data.{key}", mine, theirs) for key, mine, theirs in differing(*sides)]
 
 
-def _prepared_by(cfg: DictConfig) -> dict[str, Any]:
-    settings: Any = OmegaConf.to_container(cfg.data, resolve=False)
-    kept = [str(key) for key in settings if key not in OF_TRAINING]
-    return {key: OmegaConf.to_container(OmegaConf.create({"": cfg.data[key]}), resolve=True)[""] for key in kept}  # type: ignore[call-overload, index]
+def _prepared_by(cfg: DictConfig, root: Path) -> dict[str, Any]:
+    """Resolve the settings of the data, but for those that preparing them does not read."""
+    kept = cfg.copy()
+    OmegaConf.set_struct(kept, False)
+    for key in OF_TRAINING:
+        if key in list(kept.data.keys()):
+            del kept.data[key]
+    return dict(without_root(OmegaConf.to_container(kept.data, resolve=True), root))

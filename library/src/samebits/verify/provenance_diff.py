@@ -229,7 +229,7 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
         return [], None
     try:
         here = settings_that_count(compose(overrides))
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         return [("settings", "as in config.yaml", f"cannot be composed from configs/ any more ({reason})")], None
     found = named("settings", differing(record["inputs"]["config"], here))

@@ -92,14 +92,14 @@ def recorded_library(tree: Path) -> list[str]:
     return [str(target)]
 
 
-def recorded_settings(record: Record, saved: DictConfig) -> DictConfig:
+def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConfig:
     """Take each setting that counts from the record, and what does not count (paths, workers, ...) from config.yaml.
 
     Args:
         record: the run's.
-        saved: its config.yaml, with absolute paths, whose values are those of the record.
+        saved: its config.yaml, whose values are those of the record, with paths that begin at `root`.
+        root: of the project whose data is read.
     """
-    root = str(saved[project().paths].root)
 
     def merge(recorded: Any, kept: Any) -> Any:
         if isinstance(recorded, dict) and isinstance(kept, dict):

@@ -77,7 +77,7 @@ class Verification:
         """Find the verdict; a UserError says why nothing can be compared."""
         if found := contradictions(self.run, self.record):
             return self._make(Kind.TAMPERED, causes=found)
-        self.cfg = recorded_settings(self.record, read_config(self.run, self.root))
+        self.cfg = recorded_settings(self.record, read_config(self.run, self.root), self.root)
         make_available(self.cfg)
         if data := provenance_diff.data_differences(self.record, self.cfg):
             inputs, causes = self._stages().why(data)
