@@ -207,6 +207,15 @@ def test_a_changed_prepare_is_named_before_and_after_the_data_are_made(project: 
     assert stages(project).why(rows) == (rows, [])
 
 
+def test_a_bundle_takes_no_lock_of_other_code(project: Path) -> None:
+    assert data_stages.lock_of(project / "dvc.lock", project) is None
+    edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
+    (project / "less.lock").write_text(data_stages.lock_of(project / "dvc.lock", project))
+    assert list(data_stages._read(project / "less.lock")) == ["fetch"]
+    (project / "less.lock").unlink()
+    assert data_stages.lock_of(project / "no.lock", project) is None
+
+
 # --- what is trained
 
 

@@ -97,6 +97,19 @@ def _ignored(root: Path) -> list[str]:
     return [line.strip().strip("/") for line in lines if line.strip() and not line.startswith(("#", "!"))]
 
 
+def lock_of(path: Path, tree: Path) -> str | None:
+    """Give dvc.lock without the stages that were run with other code than a tree's; None where all were run with it."""
+    content = yaml.load(path.read_bytes(), LOADER) if path.exists() else {}
+
+    def fits(stage: dict[str, Any]) -> bool:
+        deps = {dep: md5 for dep, md5 in _paths(stage, "deps").items() if _within(dep, "src")}
+        return all(dvc_md5(tree / dep) == md5 for dep, md5 in deps.items() if (tree / dep).exists())
+
+    stages = _read(path)
+    kept = {name: stage for name, stage in stages.items() if fits(stage)}
+    return None if kept == stages else str(yaml.safe_dump(content | {"stages": kept}, sort_keys=False))
+
+
 def same_meaning(one: Path, other: Path) -> bool:
     """Whether two files say the same: Python but for comments and layout, YAML in any order, others byte for byte."""
     if not (one.is_file() and other.is_file()):

@@ -78,7 +78,7 @@ class Verification:
         if found := contradictions(self.run, self.record):
             return self._make(Kind.TAMPERED, causes=found)
         self.cfg = recorded_settings(self.record, read_config(self.run, self.root), self.root)
-        make_available(self.cfg)
+        made_now = make_available(self.cfg)
         if data := provenance_diff.data_differences(self.record, self.cfg):
             inputs, causes = self._stages().why(data)
             return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
@@ -90,7 +90,7 @@ class Verification:
                 mend = f"use `make reproduce RUN={self.run}`"
                 raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
         inputs = self._choose_code()
-        self.outdated = self._stages().outdated()
+        self.outdated = [] if made_now else self._stages().outdated()  # made by the code here, or by what?
         if any(name == "settings" for name, *_ in inputs):  # those of today cannot be composed
             causes = ["the settings in configs/ cannot be composed, so nothing was trained"]
             return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
