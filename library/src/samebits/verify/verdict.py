@@ -101,10 +101,13 @@ def _meaning(verdict: Verdict) -> list[str]:
         return lines
     if verdict.kind is Kind.DIFFERENT_INPUTS:
         lines = ["What a run is made of is not the same here as in the record; see the table."]
+        if verdict.comparison is not None and all(row[0].startswith("stage ") for row in verdict.inputs):
+            lines = ["The data are those of the run, but not what the code and the settings here make of the raw ones."]
         if first:
             lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
         elif verdict.comparison is not None and not verdict.comparison:
-            lines.append("Trained all the same, and every result is the recorded one, bit for bit.")
+            what = f"each of the first {verdict.steps} steps" if verdict.steps else "every result"
+            lines.append(f"Trained all the same, and {what} is the recorded one, bit for bit.")
         elif verdict.comparison is None and not verdict.causes:
             lines.append("So nothing was trained: mend the data first, then compare.")
         return lines
@@ -169,6 +172,9 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
         ]
+    if verdict.inputs and all(row[0].startswith("settings ") for row in verdict.inputs):
+        again = f"make reproduce RUN={name}   trains the recorded settings: is the record itself sound?"
+        return [again, f"If the change is meant: {verdict.command} trains it; new inputs are a new run"]
     reference = name.startswith("reports/")
     renew = "make reference makes it the new reference" if reference else f"{verdict.command} trains it"
     return [
