@@ -21,7 +21,7 @@ IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.h
 
 def reverse_classes(copy: Copy) -> None:
     """Call 0 what was 9, and so on: each label file is an .npy whose values are int64."""
-    for path in (copy.path / "data/processed").glob("*_labels.npy"):
+    for path in (copy.path / "data/processed/digits").glob("*_labels.npy"):
         content = path.read_bytes()
         header = 10 + int.from_bytes(content[8:10], "little")
         values = memoryview(bytearray(content[header:])).cast("q")
@@ -161,7 +161,7 @@ def move_checkout(copy: Copy) -> None:
 
 def raw_byte(copy: Copy) -> None:
     """Change a byte that gzip does not check: the time of compression."""
-    path = copy.path / "data/raw/digits.csv.gz"
+    path = copy.path / "data/raw/digits/digits.csv.gz"
     before = gzip.decompress(path.read_bytes())
     flip(path, 5)
     assert gzip.decompress(path.read_bytes()) == before

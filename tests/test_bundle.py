@@ -166,7 +166,10 @@ def test_a_stranger_reproduces_it_without_git(
 
 def test_what_does_not_fit_the_record_is_refused(project: Project, tmp_path: Path) -> None:
     """Weights and data are those of the record, or there is no bundle."""
-    weights, labels = project.path / "models/main/model.safetensors", project.path / "data/processed/val_labels.npy"
+    weights, labels = (
+        project.path / "models/main/model.safetensors",
+        project.path / "data/processed/digits/val_labels.npy",
+    )
     for path, words in ((weights, "the tensor"), (labels, "the data here are not those of models/main")):
         kept = tmp_path / path.name
         shutil.copy2(path, kept)

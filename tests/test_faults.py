@@ -87,10 +87,12 @@ FAULTS = {
         ("config.yaml: model.optimizer.lr is 0.003, but the record says 0.002",),
     ),
     "one byte of raw data": Fault(faults.raw_byte, INPUTS, ("data raw/digits.csv.gz", "make data")),
-    "one label": Fault(spoil("data/processed/train_labels.npy", -8), INPUTS, ("data train_labels.npy", "make data")),
+    "one label": Fault(
+        spoil("data/processed/digits/train_labels.npy", -8), INPUTS, ("data train_labels.npy", "make data")
+    ),
     "order of classes": Fault(faults.reverse_classes, INPUTS, ("data test_labels.npy", "data train_labels.npy")),
     "a deleted data file": Fault(
-        lambda copy: (copy.path / "data/processed/val_images.npy").unlink(), INPUTS, ("data val_images.npy", "—")
+        lambda copy: (copy.path / "data/processed/digits/val_images.npy").unlink(), INPUTS, ("data val_images.npy", "—")
     ),
     "an edit in the model": Fault(
         edit(NETWORK, "padding=1)", 'padding=1, padding_mode="reflect")'),

@@ -185,7 +185,7 @@ def test_a_run_beside_needs_no_lock_of_the_pipeline(project: Project) -> None:
     """While the main run trains, DVC holds a lock on the data; runs beside it go on."""
     lock = project.path / ".dvc/tmp/rwlock"
     reader = {"pid": os.getpid(), "cmd": "dvc repro train"}
-    lock.write_text(json.dumps({"read": {str(project.path / "data/processed"): [reader]}, "write": {}}))
+    lock.write_text(json.dumps({"read": {str(project.path / "data/processed/digits"): [reader]}, "write": {}}))
     try:
         repro = ("-m", "dvc", "repro", "--force", "--single-item", "prepare")
         assert "is busy" in project.python(*repro, status=255)  # the lock is real

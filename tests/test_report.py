@@ -126,7 +126,7 @@ def test_nothing_is_wider_than_the_window(swept: Project, tmp_path: Path, width:
 
 
 def test_the_same_procedure_on_new_data(swept: Project, tmp_path: Path) -> None:
-    table = gzip.decompress((swept.path / "data/raw/digits.csv.gz").read_bytes()).decode().splitlines()
+    table = gzip.decompress((swept.path / "data/raw/digits/digits.csv.gz").read_bytes()).decode().splitlines()
     new = gzip.compress("\n".join(table[::2]).encode(), mtime=0)
     (tmp_path / "half.csv.gz").write_bytes(new)
     text = (swept.path / "configs/data/digits.yaml").read_text().replace("name: digits\n", "name: half\n")

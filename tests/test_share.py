@@ -217,7 +217,7 @@ def test_what_the_remote_does_not_have_is_named(author: Project, tmp_path: Path)
     (one / "model.safetensors").unlink()
     output = author.make("pull", status=2)
     assert "data/processed/" in output and "nobody else has it" in output
-    assert (author.path / "data/processed/dataset.json").exists()
+    assert (author.path / "data/processed/digits/dataset.json").exists()
     shutil.rmtree(author.path / "data/raw")
     shutil.rmtree(author.path / "data/processed")
     output = author.make("pull", status=2)

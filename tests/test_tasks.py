@@ -6,8 +6,10 @@ Each is a folder in tests/tasks; `[expect]` in its task.toml says what has to co
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import time
 from dataclasses import dataclass
@@ -20,6 +22,22 @@ from .conftest import Project, fresh
 from .overlays import MOST_LINES, TASKS, expectations, lay_over
 
 pytestmark = pytest.mark.project
+STUDENT = 2.7764451052  # the 97.5 % quantile of Student's t with 4 degrees of freedom
+
+
+# ten trainings one after the other in one process, which nobody kills
+ALONE = """
+import os, sys, samebits
+for name, value in samebits.compose().determinism.env.items():
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = str(value)
+from handwritten_digits.train import train
+for fold in range(5):
+    for seed in (0, 1):
+        of_fold = [f"data.folds.{key}={value}" for key, value in {"count": 5, "fold": fold}.items()]
+        train(samebits.compose([*of_fold, f"seed={seed}", "trainer.max_epochs=3", f"paths.models={sys.argv[1]}"]))
+"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,56 @@ def test_packages_are_added_and_what_was_pinned_stays(task: Task) -> None:
     assert len(before) > 200 and before <= now
     wanted = set(task.expected.get("packages", []))
     assert wanted <= {pin.partition("==")[0] for pin in now - before} and (now == before or wanted)
+
+
+@pytest.mark.parametrize("task", ["regression"], indirect=True)
+def test_five_folds_of_two_seeds_are_killed_half_way_and_reported(task: Task, tmp_path: Path) -> None:
+    """All trainings and their sweep are killed at once; what goes on gives the bits of trainings that nobody kills."""
+    words = ["-m", "samebits", "sweep", "--folds", "5", "--seeds", "0,1", "trainer.max_epochs=3"]
+    words += ["callbacks.resume.every_n_steps=1"]
+
+    def records(models: Path) -> dict[str, dict[str, Any]]:
+        return {path.parent.name: json.loads(path.read_text()) for path in models.glob("*of5-*/record.json")}
+
+    def finished(found: dict[str, dict[str, Any]]) -> set[str]:
+        return {name for name, record in found.items() if record["observed"]["status"] == "finished"}
+
+    def cut_off(found: dict[str, dict[str, Any]]) -> set[str]:
+        return {name for name in found.keys() - finished(found) if any((models / name).glob("checkpoints/*.ckpt"))}
+
+    models = task.project.path / "models"
+    process = subprocess.Popen(
+        [".venv/bin/python", *words], cwd=task.project.path, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and not (len(finished(records(models))) >= 4 and cut_off(records(models))):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # the trainings, too
+    assert process.wait() == -signal.SIGKILL
+    before = records(models)
+    assert 4 <= len(finished(before)) < 10 and cut_off(before)
+    assert "10 of 10 runs finished" in task.project.python(*words)
+    after = records(models)
+    assert len(finished(after)) == 10 and all(after[name] == before[name] for name in finished(before))
+    assert all(after[name]["observed"]["starts"] == 2 for name in cut_off(before))
+    task.project.python("-c", ALONE, str(tmp_path))
+    alone = records(tmp_path)
+    assert {name: record["outputs"] for name, record in after.items()} == {
+        name: record["outputs"] for name, record in alone.items()
+    }
+    assert len({record["outputs"]["weights"] for record in alone.values()}) == 10  # the comparison can fail
+
+    task.project.python("-m", "samebits", "report", "per_fold=true")
+    page = (task.project.path / "reports/report.html").read_text()
+    of_folds: dict[int, list[float]] = {}
+    for record in alone.values():
+        fold = record["inputs"]["config"]["data"]["folds"]["fold"]
+        of_folds.setdefault(fold, []).append(record["outputs"]["metrics"]["test/rmse"])
+    means = [statistics.mean(of_folds[fold]) for fold in range(5)]
+    half = STUDENT * statistics.stdev(means) * math.sqrt(1 / 5 + 1 / 4)  # Nadeau and Bengio: 1/J + n_test/n_train
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    assert f"{statistics.mean(means):.{digits}f} ± {half:.{digits}f}" in page
+    for fold, mean in enumerate(means):
+        assert f"in 5 folds: fold {fold}" in page and f"{mean:.4f}" in page
 
 
 def test_lines_elsewhere_are_noticed(tmp_path: Path, project: Project) -> None:

@@ -15,7 +15,7 @@ from samebits.engine.files import file_sha256
 
 (times,) = map(int, sys.argv[1:])
 random = np.random.default_rng(0)
-blocks = [[block["images"], block["labels"]] for block in read_raw([project().root / "data/raw/digits.csv.gz"])]
+blocks = [[block["images"], block["labels"]] for block in read_raw([project().root / "data/raw/digits/digits.csv.gz"])]
 images, labels = (np.repeat(np.concatenate(each), times, axis=0) for each in zip(*blocks, strict=True))
 moves = random.integers(-1, 2, (len(images), 2))
 for down in (-1, 0, 1):

@@ -212,15 +212,15 @@ class Forgetful(BusyClassifier):
 
 
 class Averaged(pl.Callback):
-    """Holds an averaged copy of the network, and pulls the weights towards it."""
+    """Holds an averaged copy of the first part, the network, and pulls the weights towards it."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy it."""
-        self.copy = deepcopy(pl_module.network)
+        self.copy = deepcopy(next(pl_module.children()))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
         """Move both."""
-        pairs = zip(self.copy.parameters(), pl_module.network.parameters(), strict=True)  # type: ignore[union-attr, operator]
+        pairs = zip(self.copy.parameters(), next(pl_module.children()).parameters(), strict=True)
         with torch.no_grad():
             for slow, fast in pairs:
                 slow.lerp_(fast, 0.1)

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,42 @@ def test_a_kill_while_a_checkpoint_is_written(
     assert outcome(train(folder, overrides=SHORT)[0]) == cut_off[1]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_intact(train: Train, cut_off: Short) -> None:
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write checkpoints as on a GPU, while training goes on, which changes the weights meanwhile."""
+    checkpoint = module("samebits.engine.checkpoint")
+    monkeypatch.setattr(checkpoint, "ON_DEVICE", ("cpu",))
+    write_sealed = checkpoint.write_sealed
+
+    def slowly(path: Path, write: Any) -> None:
+        time.sleep(0.05)
+        write_sealed(path, write)
+
+    monkeypatch.setattr(checkpoint, "write_sealed", slowly)
+
+
+@pytest.mark.usefixtures("later")
+def test_a_checkpoint_holds_the_state_of_its_step_though_it_is_written_later(train: Train, cut_off: Short) -> None:
+    run, _ = train("later", Killer("on_train_batch_end", 5), overrides=SHORT)
+    files = sorted((run / "checkpoints").iterdir())
+    assert [path.name for path in files] == [f"resume-{step:09}.ckpt" for step in (3, 4)]
+    for path in files:
+        mine, theirs = (
+            torch.load(folder / "checkpoints" / path.name, weights_only=True) for folder in (run, cut_off[0])
+        )
+        assert all(torch.equal(mine["state_dict"][name], each) for name, each in theirs["state_dict"].items())
+    files[1].rename(files[1].with_suffix(".ckpt.new"))  # as where it was killed while it wrote
+    assert outcome(train("later", overrides=SHORT)[0]) == cut_off[1]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_full_disk_is_said_though_it_was_noticed_later(train: Train, cut_off: Short) -> None:
+    test_a_full_disk_leaves_the_last_checkpoint_intact(train, cut_off, "full later", 1)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_intact(
+    train: Train, cut_off: Short, name: str = "full", last: int = 2
+) -> None:
     """The disk is a limit on the size of files, which the system enforces in the middle of a write."""
 
     class Full(pl.Callback):
@@ -111,16 +147,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(train: Train, cut_off: Sh
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(UserError, match=r"is full .* make room; the same command goes on from the last checkpoint"):
-            train("full", Full(), overrides=SHORT)
+            train(name, Full(), overrides=SHORT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    (models,) = cut_off[0].parents[1].glob("full")
+    (models,) = cut_off[0].parents[1].glob(name)
     (run,) = models.glob("debug-*")
-    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
-        "resume-000000001.ckpt",
-        "resume-000000002.ckpt",
-    ]
-    assert outcome(train("full", overrides=SHORT)[0]) == cut_off[1]
+    whole = [f"resume-{step:09}.ckpt" for step in range(1, last + 1)]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == whole
+    assert outcome(train(name, overrides=SHORT)[0]) == cut_off[1]
 
 
 def test_a_state_that_could_not_be_read_back_is_refused_at_once(train: Train) -> None:

@@ -167,8 +167,10 @@ def test_a_fetched_file_that_was_made_writable_is_still_known(tmp_path: Path) ->
     ],
 )
 def test_an_address_that_cannot_be_read_is_named_and_leaves_nothing(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be fetched"):
+    with pytest.raises(UserError, match="cannot be fetched") as error:
         fetch(tmp_path, uri, "0" * 64)
+    mend = "make pull" if uri.startswith("file:") else "network"
+    assert [word for word in ("make pull", "network") if word in str(error.value)] == [mend]
     assert list((tmp_path / "raw").iterdir()) == []
 
 

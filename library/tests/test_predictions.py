@@ -16,7 +16,7 @@ from .project import UserError, module
 
 runs, panels = module("samebits.report.runs"), module("samebits.report.panels")
 Panel = module("samebits.report.figures").Panel
-draw_panels = module("samebits.report.report").draw_panels
+draw_panels = module("samebits.report.figures").draw_panels
 
 
 def write(path: Path, *batches: Any) -> str | None:

@@ -179,6 +179,22 @@ def test_runs_on_other_data_are_left_out_with_a_sentence(copy: Path, monkeypatch
     assert len(runs.same_data([other, *found], None)[0]) in (1, len(found))  # those of the newest run
 
 
+def test_a_card_that_was_mended_is_what_is_shown(copy: Path) -> None:
+    """Of the main run's data alone: another data set's card may stand in the same file."""
+    write(copy)
+    assert b"of the data: as" not in written(copy)["report.html"]  # control
+    (copy / "data").mkdir(exist_ok=True)
+    (copy / "data/README.md").write_text("| Title | Mended digits |\n")
+    write(copy)
+    files = written(copy)
+    shown = [files[name].count(b"Mended digits") for name in ("report.html", "model-card.md", "checklist.md")]
+    assert all(shown) and b"Title of the data: as data/README.md says now" in files["report.html"]
+    other, main, *_ = runs.read_runs(copy / "models", [])[0]
+    other.record["inputs"]["config"]["data"]["name"] = "others"
+    origin = module("samebits.report.documents").data_origin(other, main, copy)
+    assert origin["title"].startswith("Optical")
+
+
 def test_weights_that_are_not_here_are_told(copy: Path) -> None:
     next((copy / "models").glob("a-seed=1-*/model.safetensors")).unlink()
     write(copy)
@@ -291,6 +307,16 @@ def test_names_are_shown_as_they_are(copy: Path) -> None:
     write(copy, f"panels.confusion.classes={names}", "panels.mistakes.count=0")
     files = written(copy)
     assert "figures/errors.svg" not in files and b"<!-- $a$ -->" in files["figures/confusion.svg"]
+
+
+def test_a_curve_ends_with_the_training(copy: Path) -> None:
+    """What is measured at the end are the kept weights, often of an earlier step: no point of a curve."""
+    for run in runs.read_runs(copy / "models", ["debug-*"])[0]:
+        rows = [row for row in runs.read_table(run.directory / "history.csv") if row["metric"] == "val/loss"]
+        curve = run.curves["val/loss"]
+        assert [*curve.values()] == [float(row["value"]) for row in rows[:-1]] and len(curve) == len(rows) - 1
+        assert max(curve) == max(run.curves["train/loss"]) and float(rows[-1]["value"]) == run.metrics["val/loss"]
+        assert [*run.curves["test/loss"].values()] == [run.metrics["test/loss"]]
 
 
 def test_a_package_that_is_missing_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

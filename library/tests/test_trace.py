@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ def rows(trained: Path) -> list[dict[str, Any]]:
     return list(traces.read_trace(trained / "trace.jsonl"))
 
 
-def test_a_fingerprint_tells_bits_apart_not_values() -> None:
-    of = fingerprint.of_tensors
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fingerprint tensors of a CPU as if it were a GPU."""
+    monkeypatch.setattr(fingerprint, "ON_DEVICE", ("cpu",))
+
+
+def test_a_fingerprint_tells_bits_apart_not_values(of: Callable[[Any], str] = fingerprint.of_tensors) -> None:
     different = [
         torch.tensor([0.0, 1.0]),
         torch.tensor([-0.0, 1.0]),
@@ -59,7 +65,49 @@ def test_fingerprints_draw_no_random_number() -> None:
     assert sha256.hexdigest() != first
 
 
-def test_copies_are_fingerprinted_while_their_tensors_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def of_a_gpu(value: Any) -> str:
+    """Fingerprint as a GPU does."""
+    return str(fingerprint.collect({"": fingerprint.begin(value)})()[""])
+
+
+@pytest.mark.usefixtures("on_device")
+def test_sums_tell_apart_what_hashes_do() -> None:
+    test_a_fingerprint_tells_bits_apart_not_values(of_a_gpu)
+    torch.manual_seed(0)
+    values = torch.randn(1001)
+    first = of_a_gpu(values)
+    assert first.startswith("+") and len(first) == 17 and of_a_gpu(values.clone()) == first
+    seen = {first, of_a_gpu(values.flip(0)), of_a_gpu(values[:-1]), of_a_gpu(-values)}
+    for one, other in ((0, 1), (0, 2), (1, 999), (500, 1000)):
+        for change in (
+            lambda pair: pair.flip(0),
+            torch.neg,
+            lambda pair: pair.view(torch.int32).add(1).view(pair.dtype),
+        ):
+            changed = values.clone()
+            changed[[one, other]] = change(changed[[one, other]])
+            seen.add(of_a_gpu(changed))
+    assert len(seen) == 4 + 4 * 3
+    assert of_a_gpu([values, torch.ones(2)]) not in (first, of_a_gpu([torch.ones(2), values]))
+
+
+@pytest.mark.usefixtures("on_device")
+def test_sums_do_not_depend_on_place_or_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(1003).bfloat16()
+    first = of_a_gpu(values)
+    assert of_a_gpu(torch.cat([torch.ones(1).bfloat16(), values])[1:]) == first  # from an address in between
+    number = int(fingerprint._keys(torch.device("cpu"))[0])
+    assert number == 259491006799949737  # NumPy promises it for all times
+    monkeypatch.setattr(fingerprint, "WORDS", 16)
+    whole = [int(each) for each in fingerprint._sums(torch.arange(32))]
+    keys = np.random.Philox(0).random_raw(16)
+    words = (np.arange(16, dtype=np.uint64)[None] + np.uint64(16) * np.arange(2, dtype=np.uint64)[:, None]) + keys
+    low, high = (words.astype(np.uint32).astype(np.int32), (words >> np.uint64(32)).astype(np.uint32).astype(np.int32))
+    assert whole == (low.astype(np.int64) * high.astype(np.int64)).sum(axis=1).tolist()
+
+
+@pytest.mark.usefixtures("on_device")
+def test_fingerprints_are_those_of_when_they_were_begun() -> None:
     tensors = {
         "weights": torch.randn(33, 7),
         "bf16": torch.randn(5).bfloat16(),
@@ -71,23 +119,17 @@ def test_copies_are_fingerprinted_while_their_tensors_go_on(monkeypatch: pytest.
     }
     named: dict[str, Any] = {**tensors, "state": {"steps": 3}}
     expected = fingerprint.by_name(named.items())
-    overlapped = fingerprint.Overlapped()
-    assert overlapped.by_name(named.items())() == expected
-    assert not overlapped.hashed  # a CPU's tensors are hashed at once
-    monkeypatch.setattr(fingerprint, "OVERLAPPED", ("cpu",))  # as if this were a GPU, which goes on
-    for _ in range(2):
-        found = overlapped.by_name(named.items())
-        assert len(overlapped.hashed) == len(tensors)
-        with torch.no_grad():
-            for each in tensors.values():
-                each += 1
-        assert found() == expected
-        expected = fingerprint.by_name(named.items())
-    monkeypatch.setattr(fingerprint, "LARGEST_COPY", 10)
-    assert overlapped.by_name(named.items())() == expected
+    found = fingerprint.begin_by_name(named.items())
+    with torch.no_grad():
+        for each in tensors.values():
+            each += 1
+    assert found() == expected
+    after = fingerprint.by_name(named.items())
+    assert {name for name in named if after[name] == expected[name]} == {"none", "state"}
+    assert fingerprint.combine(after).startswith("+")
 
 
-def test_a_trace_whose_rows_are_finished_later_is_the_same(
+def test_a_trace_made_on_the_device_is_not_compared_with_one_of_hashes(
     settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (
@@ -98,13 +140,24 @@ def test_a_trace_whose_rows_are_finished_later_is_the_same(
     )
     words += ("callbacks.resume.every_n_steps=4", "snapshot=false")
     found = []
-    for name, kinds in {"now": ("cuda",), "later": ("cpu",)}.items():
-        monkeypatch.setattr(fingerprint, "OVERLAPPED", kinds)
+    for name, kinds in {"hashes": ("cuda",), "sums": ("cpu",), "again": ("cpu",)}.items():
+        monkeypatch.setattr(fingerprint, "ON_DEVICE", kinds)
         module("dummy.train").train(settings(*words, f'paths.models="{tmp_path / name}"'))
         (path,) = (tmp_path / name).glob("*/trace.jsonl")
-        found.append(path.read_bytes())
-    assert found[0] == found[1]
-    assert found[0].count(b"\n") > 5
+        found.append(path)
+    assert found[1].read_bytes() == found[2].read_bytes()
+    hashes, sums = map(traces.read_trace, found[:2])
+    assert [row["step"] for row in hashes] == [row["step"] for row in sums] and len(sums) > 5
+    assert [row.get(name) for row in hashes for name in ("batch", "rng", "loss")] == [
+        row.get(name) for row in sums for name in ("batch", "rng", "loss")
+    ]
+    assert all(each[2].startswith("+") for each in sums[1]["operators"])
+    assert traces.first_divergence(hashes, sums) is None
+    sums[2]["weights"]["network.layers.0.weight"] = "+1"
+    assert traces.first_divergence(hashes, sums) is None
+    assert traces.first_divergence(traces.read_trace(found[2]), sums).column == "weights"
+    sums[3]["loss"] = ["0"]
+    assert traces.first_divergence(hashes, sums).column == "loss"
 
 
 def test_the_first_steps_have_an_entry_for_each_parameter(rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ folder arrives as one zip file.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -38,6 +39,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
         UserError: a file cannot be had, is not the one that the config pins, or was not fetched and would be lost.
     """
     check(cfg)
+    require_names()
     raw = Path(cfg.paths.raw)
     raw.mkdir(parents=True, exist_ok=True)
     for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
@@ -71,6 +73,9 @@ def _fetch_file(uri: str, sha256: str, path: Path) -> None:
         try:
             _download(uri, new)
         except (OSError, ValueError, ModuleNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and urlparse(uri).scheme == "file":
+                where = "it is not here; copy it there, or `make pull` where it was shared"
+                raise UserError(f"{uri} cannot be fetched: {where}.") from error
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(
                 f"{uri} cannot be fetched ({reason}): check the address in configs/data/ and the network,"
@@ -118,6 +123,16 @@ def _pack(folder: Path, target: Path) -> None:
             entry.create_system, entry.file_size = 3, (folder / name).stat().st_size
             with (folder / name).open("rb") as source, archive.open(entry, "w") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def require_names() -> None:
+    """Refuse a data set of another name than its file's: each lies in folders of its name, beside the others."""
+    for path in sorted((project().configs / "data").glob("*.yaml")):
+        name = re.search(r"^name:\s*['\"]?(.*?)['\"]?\s*(#.*)?$", path.read_text(encoding="utf-8"), re.M)
+        if name and name[1] != path.stem:
+            raise UserError(
+                f"{path} has the name {name[1]!r}, by which its folders are called: write name: {path.stem}."
+            )
 
 
 def make_available(cfg: DictConfig) -> bool:

@@ -50,7 +50,7 @@ class Line:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        figures = ", ".join(f"{name} {value}" for name, value in self.figures.items())
+        figures = ", ".join(f"{name} {value}" for name, value in self.figures.items() if name != "details")
         return f"{self.name:22} {self.result:10} {self.seconds:5.0f} s   {figures}"
 
 
@@ -267,56 +267,36 @@ def default(bench: Bench) -> dict[str, Any]:
     return {"sentence": output.strip().splitlines()[-1][:110]}
 
 
-def cost(bench: Bench, name: str, network: Sequence[str], last: int) -> dict[str, Any]:
-    """What a step costs: in a plain loop, in Lightning's, with this library, and that without trace and checkpoints."""
+def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """What a step costs, in a plain loop and otherwise; study/costs.py says what the kinds are, and what it writes."""
     project = bench.project(name)
-    size = ("data.repeat=200", "data.batch_size=512") if bench.gpu else ("data.repeat=20",)
-    words = [
-        "model=transformer",
-        "+model.logs=false",
-        *network,
-        *size,
-        f"trainer.accelerator={bench.device}",
-        "trainer.max_epochs=1000",
-    ]
-    words += [f"trainer.max_steps={last + 1}", "trainer.limit_test_batches=2", f"callbacks.clock.last={last}"]
-    variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | CUBLAS
-    results: dict[str, dict[str, Any]] = {}
-    figures: dict[str, Any] = {}
-
-    def measure(kind: str, *more: str) -> None:
-        path = project / f"{kind}.json"
-        try:
-            if kind in ("plain", "lightning", "plain again", "free"):
-                loop = "lightning" if kind == "lightning" else "plain"
-                bench.call(project, "-m", "study.loop", loop, str(path), *words, *more, **variables)
-            else:  # with a folder of its own for its run, so that each is trained
-                own = (f"callbacks.clock.path={path}", f"samebits.models=runs-{kind}", bench.base[0])
-                bench.train(project, *words, *own, *more)
-            results[kind] = json.loads(path.read_text())
-        except (Wrong, OSError) as error:  # what the others take is of interest all the same
-            figures[f"{kind} failed"] = str(error)
-
-    measure("plain")
-    measure("samebits")
-    measure("bare", "++callbacks.trace=null", "++callbacks.resume=null")
-    others = {"lightning": (), "plain again": (), "free": ("--free",)} if bench.gpu and last > 300 else {}
-    for kind, more in others.items():  # they explain the rest
-        if bench.until - time.monotonic() > 90:
-            measure(kind, *more)
-    step = {kind: found["step"] for kind, found in results.items()}
-    require({"plain", "samebits", "bare"} <= step.keys(), figures)
-    figures |= {
-        "weights": f"{results['plain']['weights'] / 1e6:.1f} M",
-        "ms a step": {kind: round(1000 * seconds, 3) for kind, seconds in step.items()},
-        "throughput": round(min(step["plain"], step.get("plain again", step["plain"])) / step["samebits"], 3),
-        "trace and record": round(step["samebits"] / step["bare"], 3),
-        "first steps (s)": {kind: round(results[kind]["before"], 2) for kind in ("samebits", "bare")},
-        "GPU memory (MB)": {kind: round(found["gpu_bytes"] / 1e6) for kind, found in results.items()},
+    path = project / "costs.json"
+    words = ["model=transformer", "+model.logs=false", *network, "data.repeat=200", bench.base[0]]
+    words += [f"trainer.accelerator={bench.device}", "trainer.max_epochs=1000", *settings.pop("words")]
+    variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | CUBLAS
+    failed, printed = "", ""
+    try:
+        arguments = (str(path), json.dumps(settings), *words)
+        printed = bench.call(project, "-m", "study.costs", *arguments, limit=110, **variables)
+    except Wrong as error:  # what is known so far is of interest all the same
+        failed = str(error)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    require({"plain", "bare"} <= found.keys(), failed or printed)
+    step = {kind: each["step"] for kind, each in found.items()}
+    usual = {kind: each["median"] for kind, each in found.items()}
+    figures: dict[str, Any] = {
+        "device": found["plain"]["device"],
+        "ms a step": step,
+        "median": usual,
+        "throughput": round(min(step["plain"], step.get("plain again", step["plain"])) / step.get("samebits", 1e9), 3),
+        "against bare": {kind: round(step[kind] / step["bare"], 3) for kind in step if kind != "bare"},
+        "ms that a row or checkpoint adds": {kind: each["added"] for kind, each in found.items() if each["added"]},
+        "first steps (ms)": {kind: each["first steps"] for kind, each in found.items()},
+        "details": found,
     }
-    if figures["trace and record"] > MOST_COST or figures["throughput"] < LEAST_THROUGHPUT:
-        figures["below goal"] = bench.gpu
-    return figures
+    cost_of = figures["against bare"].get("samebits", 99)
+    figures["below goal"] = bench.gpu and (cost_of > MOST_COST or figures["throughput"] < LEAST_THROUGHPUT)
+    return figures | ({"failed": failed} if failed else {})
 
 
 def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]:
@@ -343,10 +323,16 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
             (True, "twice transformer fp32", lambda: twice(bench, "transformer-fp32", network, full)),
             (True, "TF32, the new switch", lambda: switched(bench, "new")),
         ]
+    kinds = ["plain", "bare", "trace", "samebits", "checkpoints"]
+    settings = {  # one checkpoint each in about as many steps as usual
+        "10": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 420, "save": 220}
+        | {"words": ["data.batch_size=512"]},
+        "100": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 220, "save": 120}
+        | {"words": ["data.batch_size=128"]},
+        "0.1": {"kinds": kinds, "first": 4, "last": 40, "save": 20, "words": ["callbacks.trace.every_n_steps=15"]},
+    }
     for size, words in sizes.items():
-        last = {"10": 310, "100": 210}.get(size, 20)
-        measured = partial(cost, bench, f"cost-{size}", words, last)
-        listed.append((False, f"cost at {size} M", measured))
+        listed.append((False, f"cost at {size} M", partial(cost, bench, f"cost-{size}", words, settings[size])))
     return listed
 
 
@@ -387,8 +373,9 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="samebits-gpu-", ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder), arguments.device, until)
-        run("machine", lambda: machine(bench))
-        if lines[0].result == "ok":
+        if not arguments.only:
+            run("machine", lambda: machine(bench))
+        if not lines or lines[0].result == "ok":
             chosen = [each for each in checks(bench) if arguments.only in each[1]]
             with ThreadPoolExecutor(arguments.jobs or (4 if bench.gpu else 2)) as pool:
                 list(pool.map(lambda each: run(*each[1:]), [each for each in chosen if each[0]]))

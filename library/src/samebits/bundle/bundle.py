@@ -152,7 +152,8 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
             f"{shown} was made of {private[0]}, which nobody else can fetch: bundle it with its data (without DATA=no),"
             " or publish them first and write their address into configs/data/."
         )
-    data = _data(shown, record, read_config(run, root), root) if with_data else {}
+    cfg = read_config(run, root)
+    data = _data(shown, record, cfg, root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"{project().runs_in}/{run.resolve().name}"
     parts = [run / name for name in PUBLISHED if (run / name).exists()] + verdict_files.files_of(run, record)
@@ -169,7 +170,8 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
         files["dvc.lock"] = staging / "dvc.lock"
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
-    return Contents(root, record, place, files, data, remarks)
+    raw = os.path.relpath(cfg.paths.raw, root) if not project().adopted else ""
+    return Contents(root, record, place, files, data, raw, remarks)
 
 
 def _files(folder: Path) -> Iterator[Path]:

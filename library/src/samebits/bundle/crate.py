@@ -75,6 +75,7 @@ class Contents:
     run: str  # the run's folder in the bundle, `models/main` for example
     files: dict[str, Path]  # where a file is read from, by its path in the bundle
     data: dict[str, str]  # sha256 of those that are data: what the run reads, and the raw files it was made of
+    raw: str  # the folder of these files, as they are fetched
     remarks: list[str]  # what is not as it is here, in sentences for the user
 
 
@@ -226,7 +227,7 @@ class _Crate:
 
         found, card = [], self.card()
         for file in self.origin.get("files", []):
-            name = f"data/raw/{file['name']}"
+            name = f"{self.contents.raw}/{file['name']}"
             path = self.contents.root / name
             other = DataEntity(self.crate, f"#{name}", properties={"@type": "File"})
             here = path.exists() and file_sha256(path) == file["sha256"]

@@ -8,23 +8,30 @@ one behaves otherwise.
 from __future__ import annotations
 
 import builtins
+import copy
 import pickle
 import re
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from torch.utils import deterministic
+from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric, MetricCollection
 
 from .attributes import LARGEST, ChangedAttributes, metric_state, restore_metric
 from .callbacks import History
 from .errors import RESUME_LATER, STOP_SIGNALS, UserError
 from .files import is_sealed, write_sealed
+from .fingerprint import ON_DEVICE
 from .lightning import ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor, Timer, TorchCheckpointIO, pl
 from .sharded_strategy import ShardedStrategy
 
@@ -32,19 +39,47 @@ Checkpoint = dict[str, Any]
 State = dict[str, Any]
 
 FILES = "resume-[0-9]*[0-9].ckpt"
+LARGEST_COPY = 4 * 2**30  # bytes of the computer's memory that may be taken for a checkpoint of a GPU
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
     """Writes every checkpoint whole or not at all, with its sha256, and reads tensors and plain values only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; `torch.load` reads the file, too."""
+        """Write a checkpoint, which `torch.load` reads, too. `storage_options`, if given, is what writes a copy."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(Path(path), lambda file: torch.save(checkpoint, file))
+        if storage_options and (write := copy_for_later(checkpoint)):
+            storage_options(Path(path), write)
+        else:
+            write_sealed(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """Read a checkpoint to the CPU."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def copy_for_later(checkpoint: Checkpoint) -> Callable[[Any], None] | None:
+    """Copy a checkpoint in a GPU's turn; what is returned writes the copy. None where there is no memory for it."""
+    tensors = [each for each in tree_leaves(checkpoint) if isinstance(each, torch.Tensor)]
+    if sum(each.nbytes for each in tensors) > LARGEST_COPY:
+        return None
+    switches: Any = deterministic
+    filled, switches.fill_uninitialized_memory = switches.fill_uninitialized_memory, False  # all of it is written to
+    try:
+        memo: dict[int, Any] = {id(each): each.detach().to("cpu", non_blocking=True, copy=True) for each in tensors}
+        copied = copy.deepcopy(checkpoint, memo)
+    except RuntimeError:  # such memory cannot be swapped, and a system may grant little of it
+        return None
+    finally:
+        switches.fill_uninitialized_memory = filled
+    there = torch.cuda.current_stream().record_event() if torch.cuda.is_initialized() else None
+
+    def write(file: Any) -> None:
+        if there is not None:
+            there.synchronize()
+        torch.save(copied, file)
+
+    return write
 
 
 class ExactResume(pl.Callback):
@@ -64,6 +99,8 @@ class ExactResume(pl.Callback):
         self.grace_seconds = grace_seconds
         self.previous: Path | None = None  # the newest checkpoint that is known to be good
         self.verified = False  # whether a checkpoint of this process has been read back
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.writing: Future[Any] | None = None  # the newest checkpoint, while a GPU goes on
         self.saving = False  # not when another callback makes a checkpoint for purposes of its own
         self.step = 0  # of the last batch's end, or of the last checkpoint
         self.saved_step, self.saved_time = 0, time.monotonic()
@@ -143,12 +180,19 @@ class ExactResume(pl.Callback):
         if stop or late or self.step - self.saved_step >= self.every_n_steps:
             self.save(trainer)
         if stop:
+            self._wait()
             print(f"\nAsked to stop: saved step {self.step:,}; the same command goes on from there.", file=sys.stderr)
             raise SystemExit(RESUME_LATER)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop, where SIGTERM came after the last step."""
+        self._wait()
         self._stop_unsaved(0)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let the newest checkpoint be written, whatever happened; that the disk is full, too, is not the cause."""
+        with suppress(OSError):
+            self._wait()
 
     def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Stop in a long validation during which SIGTERM came."""
@@ -160,19 +204,37 @@ class ExactResume(pl.Callback):
             raise SystemExit(RESUME_LATER)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint; keep the one before it, and remove older and damaged ones."""
+        """Write a checkpoint, on a GPU while training goes on; keep the one before, remove older and damaged ones."""
+        self._wait()
         path = self.directory / f"resume-{self.step:09}.ckpt"
+        later = self._later if self.verified and trainer.strategy.root_device.type in ON_DEVICE else None
         self.saving = True
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, storage_options=later)
         self.saving = False
-        if trainer.is_global_zero:
-            if not self.verified:
-                self._verify(path)
-            for old in self.directory.glob(FILES):
-                if old not in (path, self.previous):
-                    old.unlink()
-        self.previous = path
+        if not self.verified and trainer.is_global_zero:
+            self._verify(path)
+        if self.writing is None:
+            self._remove_older(path, trainer.is_global_zero)
         self.saved_step, self.saved_time = self.step, time.monotonic()
+
+    def _later(self, path: Path, write: Callable[[Any], None]) -> None:
+        def write_and_remove() -> None:
+            write_sealed(path, write)
+            self._remove_older(path)
+
+        self.writing = self.thread.submit(write_and_remove)
+
+    def _remove_older(self, path: Path, here: bool = True) -> None:
+        for old in self.directory.glob(FILES) if here else ():
+            if old not in (path, self.previous):
+                old.unlink()
+        self.previous = path
+
+    def _wait(self) -> None:
+        """Wait until the newest checkpoint is on the disk; an OSError where it could not be written."""
+        if self.writing is not None:
+            written, self.writing = self.writing, None
+            written.result()
 
     def _verify(self, path: Path) -> None:
         """Read the first checkpoint back: better to know now than after the run was killed."""

@@ -1,23 +1,28 @@
-"""Fingerprints of what a step of training works with: 16 hexadecimal digits of a sha256, compared bit for bit."""
+"""Fingerprints of what a step of training works with, compared bit for bit.
+
+They are 16 hexadecimal digits of a sha256. Of what is on a GPU they are made there, of sums in whole numbers, which any
+order of additions gives alike, and begin with `+`. They are equal by chance, though bits differ, once in some 2**32.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from torch.utils._pytree import tree_leaves
 
+from .trace_reader import SUMMED
+
 DIGITS = 16
-OVERLAPPED = ("cuda",)  # kinds of devices that go on while copies of their tensors are hashed
-LARGEST_COPY = 4 * 2**30  # bytes of the computer's memory that may be taken for it
-ALIGNMENT = 64  # bytes
+ON_DEVICE = ("cuda",)  # kinds of devices that sum up their tensors themselves
+WORD, WORDS = 8, 2**21  # bytes; words that are summed up at a time, for which a GPU needs some 60 MB
+Begun = list[tuple[bytes, list[torch.Tensor]]]  # of a fingerprint that a GPU is making: each tensor's header and sums
 
 
 def add_tensors(sha256: Any, value: Any, levels: int = 5) -> None:
@@ -85,70 +90,72 @@ def of_generators() -> str:
     return sha256.hexdigest()[:DIGITS]
 
 
-def by_name(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, str]:
-    """Fingerprint each of the tensors."""
-    return {name: of_tensors(tensor) for name, tensor in tensors}
-
-
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="fingerprint")
+def _keys(device: torch.device) -> torch.Tensor:
+    """Draw a number for each place of a word, everywhere the same: int64 (WORDS,); no global generator is touched."""
+    return torch.from_numpy(np.random.Philox(0).random_raw(WORDS).view(np.int64)).to(device)
 
 
-def _of_copy(copied: Any, header: bytes, copy: Any) -> str:
-    if copied is not None:
-        copied.synchronize()
-    sha256 = hashlib.sha256(header)
-    sha256.update(copy)
-    return sha256.hexdigest()[:DIGITS]
+def _sums(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Sum up a tensor's bits where it is: for each WORDS of it, an int64 ().
 
-
-class Overlapped:
-    """Fingerprints a GPU's tensors while it goes on: it copies them in its turn, and other threads hash the copies.
-
-    What is done to the tensors afterwards does not matter. Others are fingerprinted at once.
+    To each word the key of its place is added, so that order counts, and its halves are multiplied, so that changes do
+    not cancel each other (of sums of the words themselves, two changed signs would). Whole numbers, modulo 2**64.
     """
+    found = []
+    for part in _bytes_of(tensor).split(WORD * WORDS):
+        if len(part) % WORD or part.storage_offset() % WORD:
+            part = pad(part, (0, -len(part) % WORD))  # the header holds the shape
+        words = part.view(torch.int64)
+        halves = (words + _keys(part.device)[: len(words)]).view(torch.int32)
+        found.append((halves[0::2] * halves[1::2].long()).sum())
+    return found
 
-    def __init__(self) -> None:
-        self.buffer = torch.empty(0, dtype=torch.uint8)  # in memory that a GPU writes to by itself
-        self.hashed: dict[str, Future[str]] = {}
 
-    def by_name(self, tensors: Iterable[tuple[str, Any]]) -> Callable[[], dict[str, str]]:
-        """Begin to fingerprint each of the tensors; what is returned waits for the fingerprints."""
-        named = dict(tensors)
-        there = {
-            name: each
-            for name, each in named.items()
-            if isinstance(each, torch.Tensor) and each.device.type in OVERLAPPED
-        }
-        sizes = {name: each.numel() * each.element_size() for name, each in there.items()}
-        total = sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes.values())
-        devices = {each.device for each in there.values()}
-        if len(devices) != 1 or total > LARGEST_COPY or any(each.layout != torch.strided for each in there.values()):
-            found = by_name(named.items())
-            return lambda: found
-        (device,) = devices
-        for earlier in self.hashed.values():  # they read the buffer
-            earlier.result()
-        if len(self.buffer) < total:
-            self.buffer = torch.empty(total, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        copies, start = {}, 0
-        for name, each in there.items():
-            copies[name] = self.buffer[start : start + sizes[name]]
-            copies[name].copy_(_bytes_of(each), non_blocking=True)
-            start += -(-sizes[name] // ALIGNMENT) * ALIGNMENT
-        copied = None
-        if device.type == "cuda":
-            copied = torch.cuda.current_stream(device).record_event()
-        submit = _threads().submit
-        self.hashed = hashed = {
-            name: submit(_of_copy, copied, _header(there[name]), copy.numpy()) for name, copy in copies.items()
-        }
-        others = by_name((name, each) for name, each in named.items() if name not in there)
-        return lambda: {name: hashed[name].result() if name in hashed else others[name] for name in named}
+def begin(value: Any) -> str | Begun:
+    """Begin to fingerprint a value: where it is tensors of a GPU, this does not wait for it."""
+    leaves = tree_leaves(value)
+    if all(isinstance(each, torch.Tensor) for each in leaves) and any(each.device.type in ON_DEVICE for each in leaves):
+        return [(_header(each), _sums(each)) for each in leaves]
+    return of_tensors(value)
+
+
+def collect(begun: Mapping[Any, str | Begun]) -> Callable[[], dict[Any, str]]:
+    """Copy all sums at once; what is returned waits for them. What becomes of the tensors meanwhile does not matter."""
+    sums = [each for parts in begun.values() if not isinstance(parts, str) for _, found in parts for each in found]
+    if not sums:
+        return lambda: {key: str(each) for key, each in begun.items()}
+    device = sums[0].device
+    there = torch.stack([each.to(device) for each in sums]).to("cpu", non_blocking=True)
+    copied = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
+
+    def digest(parts: Begun, words: Iterator[np.ndarray]) -> str:
+        sha256 = hashlib.sha256()
+        for header, found in parts:
+            sha256.update(header + b"".join(next(words).tobytes() for _ in found))
+        return SUMMED + sha256.hexdigest()[:DIGITS]
+
+    def finish() -> dict[Any, str]:
+        if copied is not None:
+            copied.synchronize()
+        words = iter(there.numpy())
+        return {key: each if isinstance(each, str) else digest(each, words) for key, each in begun.items()}
+
+    return finish
+
+
+def begin_by_name(tensors: Iterable[tuple[str, Any]]) -> Callable[[], dict[str, str]]:
+    """Begin to fingerprint each of the tensors; what is returned waits for the fingerprints."""
+    return collect({name: begin(each) for name, each in tensors})
+
+
+def by_name(tensors: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """Fingerprint each of the tensors."""
+    return begin_by_name(tensors)()
 
 
 def combine(fingerprints: dict[str, str]) -> str:
     """Combine several fingerprints to one."""
     joined = "".join(f"{name} {value}\n" for name, value in sorted(fingerprints.items()))
-    return hashlib.sha256(joined.encode()).hexdigest()[:DIGITS]
+    kind = SUMMED if any(value.startswith(SUMMED) for value in fingerprints.values()) else ""
+    return kind + hashlib.sha256(joined.encode()).hexdigest()[:DIGITS]

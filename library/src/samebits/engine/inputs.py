@@ -254,7 +254,10 @@ def require_prepared(cfg: DictConfig) -> None:
         return  # its data are what `collect` finds
     path = Path(cfg.paths.processed) / "dataset.json"
     if not path.exists():
-        raise UserError(f"{path} is missing: run `make data`.")
+        name = cfg.data.name
+        raise UserError(
+            f"{path} is missing: run `make data`, with DATA={name} if configs/train.yaml chooses other data."
+        )
     made = json.loads(path.read_text())
     for key, wanted in data_settings(cfg).items():
         if made.get(key) != wanted:

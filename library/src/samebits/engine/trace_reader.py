@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 TRACE = "trace.jsonl"
+SUMMED = "+"  # what fingerprints that a GPU has made of sums begin with
 COLUMNS = {  # in the order of cause and effect
     "batch": "the data that the step was given",
     "rng": "random numbers drawn in the forward pass",
@@ -118,14 +119,20 @@ def _in_row(one: Row, other: Row) -> Divergence | None:
             continue
         mine, theirs = one[column], other[column]
         if isinstance(mine, dict) and isinstance(theirs, dict):
-            differing = tuple(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+            differing = tuple(name for name in {**mine, **theirs} if _differ(mine.get(name), theirs.get(name)))
             if differing:
                 return Divergence(one["step"], column, differing, operator)
         elif isinstance(mine, dict) or isinstance(theirs, dict):
             continue  # one is dense here, the other is not
-        elif mine != theirs:
+        elif _differ(mine, theirs):
             return Divergence(one["step"], column, (), operator)
     return None
+
+
+def _differ(mine: Any, theirs: Any) -> bool:
+    """Whether two entries differ; fingerprints of two kinds, as of a CPU and of a GPU, tell nothing of each other."""
+    both = isinstance(mine, str) and isinstance(theirs, str)
+    return bool(mine != theirs) and not (both and mine.startswith(SUMMED) != theirs.startswith(SUMMED))
 
 
 def _first_operator(one: list[list[str]] | None, other: list[list[str]] | None) -> str:
@@ -135,7 +142,7 @@ def _first_operator(one: list[list[str]] | None, other: list[list[str]] | None) 
     for mine, theirs in zip(one, other, strict=False):
         if mine[:2] != theirs[:2]:
             return f"{_name(mine)} (the other: {_name(theirs)})"
-        if mine[2] != theirs[2]:
+        if _differ(mine[2], theirs[2]):
             return _name(mine)
     return "" if len(one) == len(other) else "one step has more operators than the other"
 

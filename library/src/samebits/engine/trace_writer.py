@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from . import fingerprint
 from .files import AppendLog
-from .fingerprint import DIGITS, of_tensors
+from .fingerprint import DIGITS
 from .lightning import pl
 from .sharded_strategy import ShardedStrategy
 
@@ -47,7 +47,7 @@ class OperatorTrace(TorchDispatchMode):
         self.modules: list[str] = []
         self.phase = "forward"
         self.hooks: list[Any] = []  # while it is switched on
-        self.rows: list[list[str]] = []
+        self.rows: list[list[Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operator, and note what came out."""
@@ -60,7 +60,7 @@ class OperatorTrace(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((result, changed)) if isinstance(leaf, torch.Tensor)]
         if tensors:
             where = self.modules[-1] if self.phase == "forward" and self.modules else self.phase
-            self.rows.append([name, where, of_tensors(tensors)])
+            self.rows.append([name, where, fingerprint.begin(tensors)])
         return result
 
     def start(self) -> None:
@@ -83,6 +83,8 @@ class OperatorTrace(TorchDispatchMode):
         self.__exit__(None, None, None)
         while self.hooks:
             self.hooks.pop().remove()
+        found = fingerprint.collect(dict(enumerate(row.pop() for row in self.rows)))()
+        self.rows = [[*row, found[number]] for number, row in enumerate(self.rows)]
         return self.rows
 
 
@@ -115,7 +117,6 @@ class TraceWriter(pl.Callback):
         self.operator_trace: OperatorTrace | None = None
         self.between = True  # whether a step has ended and the next not begun
         self.waiting: dict[str, Any] | None = None  # the last row, while its fingerprints are not all there
-        self.grads, self.weights = fingerprint.Overlapped(), fingerprint.Overlapped()
 
     # --- across a kill
 
@@ -178,8 +179,8 @@ class TraceWriter(pl.Callback):
             ours = {id(each) for group in optimizer.param_groups for each in group["params"]}  # others are never zeroed
             named = ((name, each.grad) for name, each in pl_module.named_parameters() if id(each) in ours)
             with _disable_current_modes():
-                self._finish()  # its copies of the gradients make place for these
-                grad = self.grads.by_name((name, tensor) for name, tensor in named if tensor is not None)
+                self._finish()
+                grad = fingerprint.begin_by_name((name, tensor) for name, tensor in named if tensor is not None)
                 if "grad" in self.row:  # of another optimiser of the same step
                     before, after = self.row["grad"](), grad()
                     pairs = {name: {"": before.get(name, ""), "+": value} for name, value in after.items()}
@@ -198,9 +199,9 @@ class TraceWriter(pl.Callback):
             return
         row, self.row, self.operator_trace = self.row, None, None
         row |= {"batch": self.batch.hexdigest()[:DIGITS], "rng": self.rng.hexdigest()[:DIGITS], "loss": self.losses}
-        row |= {"grad": row.pop("grad", dict), "weights": self.weights.by_name(pl_module.state_dict().items())}
+        row |= {"grad": row.pop("grad", dict), "weights": fingerprint.begin_by_name(pl_module.state_dict().items())}
         self.waiting = row | ({"operators": operators} if operators else {})
-        if row["step"] <= self.dense or pl_module.device.type not in fingerprint.OVERLAPPED:
+        if row["step"] <= self.dense or pl_module.device.type not in fingerprint.ON_DEVICE:
             self._finish()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from ..engine.errors import UserError
 from ..engine.files import json_sha256, write_atomically
+from ..engine.inputs import read_card
 from ..engine.project import project as this_project
 from ..verify.verdict_files import UNSIGNED
 from .figures import Figure
@@ -27,6 +28,7 @@ from .tables import escape, estimates, hours, size
 TEMPLATES = Path(__file__).parent
 CITATION, PROJECT = "CITATION.cff", "pyproject.toml"
 REMOTE = re.compile(r"(?:ssh://(?:[^@/]+@)?|[^@/\s]+@)([\w.-]+\.\w+)(?::\d+/|[:/])(.+?)(?:\.git)?/?")  # over SSH
+CARD = ("title", "licence", "address")  # of the data
 SETTINGS = ("model", "data", "trainer", "determinism")  # groups whose settings the model card lists
 
 
@@ -135,7 +137,7 @@ def write_model_card(
     The experiment gives the means of the metrics; `root`, the project's folder, the data card's section on limits.
     """
     inputs, code = run.record["inputs"], this_project()
-    config, origin = inputs["config"], inputs.get("origin") or {}
+    config, origin = inputs["config"], data_origin(run, run, root)
     card = root / str(origin.get("card"))
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     limits = re.search(r"^## Known limits\n+(.*?)(?=\n## |\Z)", text, re.M | re.S)
@@ -174,19 +176,35 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
         signed=sum(verdict["signature"] != UNSIGNED for verdict in verdicts),
         remotes=sorted(remotes),
         changed=[run.id for run in runs if run.record["source"].get("changed")],
-        origins=data_sets(experiments),
+        origins=data_sets(experiments, root),
         alone=[experiment.name for experiment in experiments if len(experiment.runs) < 2],
         data_card=(root / "data/README.md").exists(),
         **parts,
     )
 
 
-def data_sets(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, Any]:
+    """Read where a run's data comes from; of the main run's data, title, licence and address as the card says now."""
+    origin = run.record["inputs"].get("origin") or {}
+    names = [each.record["inputs"]["config"].get("data", {}).get("name") for each in (run, main)]
+    now = read_card(root / str(origin.get("card"))) if names[0] == names[1] else {}
+    return {**origin, **{key: text for key, text in now.items() if text}}
+
+
+def changed_card(run: FinishedRun, root: Path) -> list[str]:
+    """Say that the card of a run's data is not as it was when the run was trained."""
+    then, now = run.record["inputs"].get("origin") or {}, data_origin(run, run, root)
+    changed = [key for key in CARD if then.get(key) != now.get(key)]
+    what = " and ".join(changed).capitalize()
+    return [f"{what} of the data: as {then.get('card')} says now, and not as {run.id} has recorded."] if changed else []
+
+
+def data_sets(experiments: Sequence[Experiment], root: Path) -> list[dict[str, Any]]:
     """List the data sets behind the experiments, each once: what its card says, its files, and `of`, their names."""
     found: dict[str, dict[str, Any]] = {}
     for experiment in experiments:
-        origin = experiment.first.record["inputs"].get("origin") or {}
-        shown = {key: origin.get(key) for key in ("title", "licence", "address", "card", "files")}
+        origin = data_origin(experiment.first, experiments[0].first, root)
+        shown = {key: origin.get(key) for key in (*CARD, "card", "files")}
         if shown["files"]:
             found.setdefault(json_sha256(shown), {**shown, "of": []})["of"].append(experiment.name)
     return list(found.values())

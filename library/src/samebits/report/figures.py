@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
-from omegaconf import DictConfig
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
 
+from ..engine.errors import UserError
 from ..engine.files import file_sha256, write_atomically
 from ..engine.record import PREDICTIONS
 from .runs import Experiment, FinishedRun
 from .tables import HOUR, NOT_COUNTED, TIMES, Comparison, Cost, Estimate, estimate_of, hours
 
+CONFIG = "configs/report.yaml"
 WIDTH = 4.6  # inches; 10 points of text stay legible on a phone, which shows it at three quarters of this
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito (2008)
 UNITS = ((1.0, "hours"), (1 / 60, "minutes"), (1 / HOUR, "seconds"))
@@ -101,8 +106,43 @@ class Panel:
             return None
         if path.exists() and file_sha256(path) == self.run.record["inputs"]["data"].get(name):
             return path
-        self.notes.append(f"The {name} of {self.run.id} is not in {self.data.name}/ at the moment: make data.")
+        self.notes.append(
+            f"The {name} of {self.run.id} is not in {self.data.parent.name}/{self.data.name}/ now: make data."
+        )
         return None
+
+
+def draw_panels(panel: Panel) -> list[Figure]:
+    """Draw the panels that the settings name; a UserError where one is not there, or fails."""
+    entries: Any = OmegaConf.to_container(panel.settings.panels or OmegaConf.create(), resolve=True)
+    drawn = []
+    for settings in filter(None, entries.values()):
+        name = settings.pop("_target_")
+        try:
+            function = get_method(name)
+        except (ImportError, ValueError) as error:
+            cause: BaseException = error
+            while cause.__cause__:  # Hydra's own says which module, and not what that could not import
+                cause = cause.__cause__
+            reason = str(cause).splitlines()[-1].rstrip(".")
+            raise UserError(
+                f"{CONFIG}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
+            ) from error
+        try:
+            figure = function(panel, **settings)
+            assert figure is None or isinstance(figure, Figure), "it returns no figure of panel.save"
+        except UserError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            lines = [
+                each.lineno for each in extract_tb(error.__traceback__) if each.filename == inspect.getfile(function)
+            ]
+            where = f", line {lines[-1]} of {Path(inspect.getfile(function)).name}" if lines else ""
+            raise UserError(
+                f"{CONFIG}: the panel {name} failed ({type(error).__name__}: {error}{where}): mend it, or leave it out."
+            ) from error
+        drawn += [figure] if figure else []
+    return drawn
 
 
 def save(figure: Any, folder: Path, name: str, title: str, text: str) -> Figure:

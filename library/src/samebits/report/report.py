@@ -9,15 +9,12 @@ configs/data/<config>.yaml describes, and puts the results side by side in repor
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -26,17 +23,17 @@ from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
 from ..engine.inputs import data_settings, data_sha256, require_prepared
 from ..engine.project import project
-from ..engine.record import settings_of
-from ..fetch import make_available
+from ..engine.record import CONFIG, settings_of
+from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
-from . import figures
-from .documents import TEMPLATES, data_sets, read_project, write_checklist, write_document, write_model_card, write_page
+from . import documents, figures
+from .documents import TEMPLATES, write_document
 from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
 from .tables import UNFINISHED, Comparison, compare, costs, estimates, unpaired, write_csv
 
-NAME = "configs/report.yaml"
+NAME = figures.CONFIG
 OVER_FOLDS = (
     "Folds: each fold counts as the mean of its seeds. Since their training sets overlap, their mean spreads more than"
     " Student's t says: the interval is that of the corrected resampled t-test, with the variance 1/J + n_test/n_train,"
@@ -127,36 +124,6 @@ def comparisons(pairs: Sequence[tuple[Experiment, Experiment]], metrics: Sequenc
     return [found for one, other in pairs for metric in metrics if (found := compare(one, other, metric))]
 
 
-def draw_panels(panel: figures.Panel) -> list[figures.Figure]:
-    """Draw the panels that the settings name; a UserError where one is not there, or fails."""
-    entries: Any = OmegaConf.to_container(panel.settings.panels or OmegaConf.create(), resolve=True)
-    drawn = []
-    for settings in filter(None, entries.values()):
-        name = settings.pop("_target_")
-        try:
-            function = get_method(name)
-        except (ImportError, ValueError) as error:
-            reason = str(error).splitlines()[-1].rstrip(".")
-            raise UserError(
-                f"{NAME}: the panel {name} cannot be loaded ({reason}): correct its name, or leave it out."
-            ) from error
-        try:
-            figure = function(panel, **settings)
-            assert figure is None or isinstance(figure, figures.Figure), "it returns no figure of panel.save"
-        except UserError:
-            raise
-        except Exception as error:  # whatever a user's code raises
-            lines = [
-                each.lineno for each in extract_tb(error.__traceback__) if each.filename == inspect.getfile(function)
-            ]
-            where = f", line {lines[-1]} of {Path(inspect.getfile(function)).name}" if lines else ""
-            raise UserError(
-                f"{NAME}: the panel {name} failed ({type(error).__name__}: {error}{where}): mend it, or leave it out."
-            ) from error
-        drawn += [figure] if figure else []
-    return drawn
-
-
 def runs_of_searches(reports: Path) -> dict[str, str]:
     """Read from the tables of all searches which runs were trials: the run's id, and the name of the search's files."""
     paths = sorted(reports.glob("search*.csv"), reverse=True)  # a run of several searches is a trial of the first
@@ -243,7 +210,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     require_packages("report", "jinja2", "matplotlib", "scipy")
     models, folder = root / "models", root / "reports"
     runs, unfinished = read_runs(models, settings.exclude)
-    metadata, main = read_project(root), published(models)
+    metadata, main = documents.read_project(root), published(models)
     runs, elsewhere = (runs, []) if settings.other_data else same_data(runs, main)
     experiments = group(runs, main)
     tried = candidates(experiments, runs_of_searches(folder), main, settings.baseline)
@@ -255,8 +222,9 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    panel = figures.Panel(of_main, main_run, settings, root / "data/processed", drawings, [])
-    of_panels = draw_panels(panel)
+    data = root / OmegaConf.select(OmegaConf.load(main_run.directory / CONFIG), f"{project().paths}.processed")
+    panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
+    of_panels = figures.draw_panels(panel)
     drawn = [
         figures.seeds(experiments, settings.metric, drawings),
         *(figures.curves(experiments, metric, drawings) for metric in settings.curves),
@@ -273,9 +241,9 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     write_document(folder / "compute.md", TEMPLATES / "compute.md", runs=observed, **shared)
     write_csv(folder / "results.csv", experiments)
     write_document(folder / "results.tex", TEMPLATES / "results.tex", **shared)
-    write_checklist(folder / "checklist.md", root, project=metadata, unfinished=bool(unfinished), **shared)
-    write_model_card(folder / "model-card.md", metadata, of_main, main_run, metrics, root)
-    write_page(
+    documents.write_checklist(folder / "checklist.md", root, project=metadata, unfinished=bool(unfinished), **shared)
+    documents.write_model_card(folder / "model-card.md", metadata, of_main, main_run, metrics, root)
+    documents.write_page(
         folder / "report.html",
         metadata,
         drawn,
@@ -289,8 +257,8 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
         compared=comparisons(pairs, metrics),
         of_folds=any(each.folds for each in experiments),
         rows=[row for each in experiments for row in (each, *(each.of_folds() if settings.per_fold else []))],
-        caveats=[*caveats(experiments, baseline), *panel.notes, *elsewhere],
-        origins=data_sets(experiments),
+        caveats=[*caveats(experiments, baseline), *documents.changed_card(main_run, root), *panel.notes, *elsewhere],
+        origins=documents.data_sets(experiments, root),
         **shared,
     )
     print(*elsewhere, sep="\n", end="\n" * len(elsewhere))
@@ -343,10 +311,10 @@ def settings_for(experiment: Experiment, config: str) -> list[str]:
     if not (project().configs / "data" / f"{config}.yaml").exists():
         known = ", ".join(sorted(path.stem for path in (project().configs / "data").glob("*.yaml")))
         raise UserError(f"configs/data/{config}.yaml is missing: describe the new data there; there are: {known}.")
+    require_names()
     left_out = ("seed=", "data=", "run_name=", "paths.")
     overrides = [word for word in settings_of(experiment.first.record) or [] if not word.startswith(left_out)]
-    folder = f"${{paths.root}}/data/replication/{config}"
-    overrides += [f"data={config}", *(f"paths.{part}={quote(f'{folder}/{part}')}" for part in ("raw", "processed"))]
+    overrides.append(f"data={config}")
     name = OmegaConf.to_container(compose_run(overrides), resolve=False)["run_name"]  # type: ignore[call-overload, index]
     return [*overrides, f"run_name={quote(f'{config}-{name}')}"]
 

@@ -87,12 +87,13 @@ class FinishedRun:
 
     @cached_property
     def curves(self) -> dict[str, dict[int, float]]:
-        """The value of every metric at each step; empty where the history is not here."""
-        found: dict[str, dict[int, float]] = {}
+        """The value of every metric at each step of training; empty where the history is not here."""
+        found: dict[str, list[tuple[int, float]]] = {}
         for row in read_table(self.directory / HISTORY):
-            # the first value at a step: the last row of a metric is that of the weights that were kept
-            found.setdefault(row["metric"], {}).setdefault(int(row["step"]), float(row["value"]))
-        return found
+            found.setdefault(row["metric"], []).append((int(row["step"]), float(row["value"])))
+        # the last row of what was measured at the end is that of the kept weights, which may be of an earlier step
+        ends = {name for name in self.metrics if len(found.get(name, ())) > 1}
+        return {name: dict(rows[:-1] if name in ends else rows) for name, rows in found.items()}
 
     @cached_property
     def predictions(self) -> list[dict[str, str]]:

@@ -1,12 +1,13 @@
 """Make arrays of the raw data, and the split: `python -m <package>.data.prepare`, the second stage of `make data`.
 
-The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/. For data of your own,
-write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
+The first stage, `samebits fetch`, has put the files that configs/data/ names into data/raw/<name>/. For data of your
+own, write `read_raw()` anew, and images.py, which says what a sample is; the rest takes arrays of any kind.
 """
 
 from __future__ import annotations
 
 import gzip
+import math
 import tempfile
 import zipfile
 import zlib
@@ -135,10 +136,10 @@ def split_rows(arrays: Arrays, split: DictConfig) -> Arrays:
     labels = arrays["labels"] if by == "stratified" else None
     every = np.arange(len(next(iter(arrays.values()))))
     try:
-        rest, test = train_test_split(every, test_size=split.test, stratify=labels, random_state=split.seed)
+        count = [math.ceil(round(len(every) * share, 6)) for share in (split.test, split.val)]
+        rest, test = train_test_split(every, test_size=count[0], stratify=labels, random_state=split.seed)
         of_rest = None if labels is None else labels[rest]
-        share = split.val / (1 - split.test)
-        train, val = train_test_split(rest, test_size=share, stratify=of_rest, random_state=split.seed)
+        train, val = train_test_split(rest, test_size=count[1], stratify=of_rest, random_state=split.seed)
     except ValueError as error:
         reason = str(error).partition(". ")[0].rstrip(".")
         raise samebits.UserError(

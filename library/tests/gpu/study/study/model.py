@@ -1,9 +1,7 @@
-"""Two networks, how they learn, and a clock."""
+"""Two networks, and how they learn."""
 
-import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -132,29 +130,3 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimiser."""
         return self.make_optimizer(self.network.parameters())
-
-
-class Clock(pl.Callback):
-    """Writes how long the steps from `first` to `last` took, and how much memory of the GPU was in use at most."""
-
-    def __init__(self, path: str | None, first: int, last: int) -> None:
-        self.path, self.marks = path, {first: 0.0, last: 0.0}
-        self.first, self.last = first, last
-        self.begun = time.perf_counter()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start."""
-        self.begun = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Note the time before a step."""
-        if self.path is None or trainer.global_step not in self.marks:
-            return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.marks[trainer.global_step] = time.perf_counter()
-        if trainer.global_step == self.last:
-            first, last = self.marks[self.first], self.marks[self.last]
-            found = {"step": (last - first) / (self.last - self.first), "before": first - self.begun}
-            found["gpu_bytes"] = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-            Path(self.path).write_text(json.dumps(found))

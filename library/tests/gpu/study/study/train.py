@@ -10,8 +10,8 @@ def main(run: samebits.Run) -> None:
     """Train and measure."""
     datamodule = hydra.utils.instantiate(run.cfg.data)
     model = hydra.utils.instantiate(run.cfg.model)
-    own = [hydra.utils.instantiate(run.cfg.callbacks[name]) for name in ("best", "clock")]
-    trainer = hydra.utils.instantiate(run.cfg.trainer, callbacks=own, logger=False)
+    best = hydra.utils.instantiate(run.cfg.callbacks.best)
+    trainer = hydra.utils.instantiate(run.cfg.trainer, callbacks=[best], logger=False)
     run.fit(trainer, model, datamodule)
     run.test(trainer, model, datamodule)
 

@@ -21,6 +21,7 @@ class MLP(nn.Module):
         super().__init__()
         first, second = hidden
         self.layers = nn.Sequential(
+            nn.BatchNorm1d(inputs, affine=False),  # scales by what training has seen, and is saved with the weights
             nn.Linear(inputs, first),
             nn.ReLU(),
             nn.Linear(first, second),
