@@ -71,7 +71,7 @@ FAULTS = {
         edit(f"src/{PACKAGE}/data/prepare.py", "BLOCK = 1024", "BLOCK = 512"),
         INPUTS,
         (
-            f"src/{PACKAGE}/data/prepare.py (stage prepare) changed since",
+            f"src/{PACKAGE}/data/prepare.py (stage prepare@digits) changed since",
             "every result is the recorded one",
             "make data",
         ),

@@ -22,17 +22,21 @@ data_stages, run_loader = module("samebits.verify.data_stages"), module("samebit
 rerun = module("samebits.verify.rerun")
 FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
 DATA = f"src/{NAME}/data"
-STAGES = f"""stages:
+PROCESSED = "data/processed/digits"
+STAGES = f"""vars: [configs/train.yaml:defaults]
+stages:
   fetch:
-    cmd: python -m samebits fetch
-    deps: [configs/data]
-    outs: [data/raw]
+    foreach: ["${{defaults[1].data}}"]
+    do:
+      cmd: python -m samebits fetch data=${{item}}
+      deps: ["configs/data/${{item}}.yaml"]
+      outs: ["data/raw/${{item}}"]
   prepare:
-    cmd: python -m {NAME}.data.prepare
-    deps: [configs/data, data/raw, {DATA}, data/external/notes.txt]
-    params:
-      - configs/train.yaml: [defaults]
-    outs: [data/processed]
+    foreach: ["${{defaults[1].data}}"]
+    do:
+      cmd: python -m {NAME}.data.prepare data=${{item}}
+      deps: ["configs/data/${{item}}.yaml", "data/raw/${{item}}", {DATA}, data/external/notes.txt]
+      outs: ["data/processed/${{item}}"]
 """
 Edit = Callable[[Path], object]
 
@@ -58,6 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "data/external").mkdir(parents=True)
     (project / "data/external/notes.txt").write_text("notes\n")
     (project / "dvc.yaml").write_text(STAGES)
+    for folder in ("raw", "processed"):
+        edit("configs/train.yaml", f"/data/{folder}\n", f"/data/{folder}/${{data.name}}\n")(project)
     helper = f"src/{NAME}/scale.py"
     (project / helper).write_text("SCALE = 1\n")
     edit(f"{DATA}/prepare.py", "from .images import SIDE\n", "from ..scale import SCALE\nfrom .images import SIDE\n")(
@@ -69,6 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     git(project, "init", "--quiet")
     call(project, "dvc", "init", "--quiet")
+    (project / ".dvcignore").write_text("# not seen by DVC\n__pycache__\n.DS_Store\n")
     call(project, "dvc", "repro", "--quiet", "prepare")
     git(project, "add", "--all")
     git(project, "commit", "--quiet", "--message=first")
@@ -115,55 +122,82 @@ def run_of(project: Path) -> Path:
 
 
 def stages(project: Path) -> Any:
-    run, trees = run_of(project), iter(range(9))
-    record = records.read_record(run)
+    run = run_of(project)
+    record, before = records.read_record(run), project.parent / f"recorded-{os.urandom(4).hex()}"
+    module("samebits.verify.provenance_diff").export_code(record, run, before)
+    return data_stages.DataStages(record, run_loader.read_config(run, project), project, project, before)
 
-    def recorded() -> Path:
-        tree = project.parent / f"recorded-{os.urandom(4).hex()}-{next(trees)}"
-        module("samebits.verify.provenance_diff").export_code(record, run, tree)
-        return tree
 
-    return data_stages.DataStages(record, run_loader.read_config(run, project), project, project, recorded)
+def another(project: Path) -> None:
+    text = (project / "configs/data/digits.yaml").read_text()
+    write("configs/data/other.yaml", text.replace("name: digits", "name: other").replace("0.15", "0.2"))(project)
+    edit("configs/train.yaml", "- data: digits", "- data: other")(project)
+
+
+def renamed(project: Path) -> None:
+    """Give the stage another name and run it; dvc.lock keeps the former one, which was run with other code."""
+    edit("dvc.yaml", "  prepare:", "  arrays:")(project)
+    edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
+    call(project, "dvc", "repro", "--quiet", "arrays")
 
 
 INNOCENT: dict[str, Edit] = {
     "nothing": lambda project: None,
+    "a docstring": edit(f"{DATA}/prepare.py", '"""', '"""Other words. '),
+    "another data set by default": another,
     "a comment in prepare.py": edit(f"{DATA}/prepare.py", "BLOCK = 1024", "# a comment\nBLOCK  =  1024"),
     "code that only the training imports": edit(f"{DATA}/datamodule.py", '"""', '"""Other words. '),
     "a comment in configs/data": edit("configs/data/digits.yaml", "name: digits", "# a comment\nname: digits"),
     "configs/data in another order": reorder,
-    "another data set described": write("configs/data/other.yaml", "name: other\n"),
     "another model by default": edit("configs/train.yaml", "- model: cnn", "- model: mlp"),
     "files of the system": write(f"{DATA}/.DS_Store", "finder"),
+    "a stage of another name": renamed,
     "no lock": lambda project: (project / "dvc.lock").unlink(),
     "a batch size": edit("configs/data/digits.yaml", "batch_size: 32", "batch_size: 16"),
 }
 OUTDATED: dict[str, tuple[Edit, str]] = {
-    "prepare.py": (edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 1000"), f"stage prepare {DATA}/prepare.py"),
+    "prepare.py": (
+        edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 1000"),
+        f"stage prepare@digits {DATA}/prepare.py",
+    ),
     "a file that it imports": (
         edit(f"{DATA}/images.py", "SIDE = 8", "SIDE = 4 + 4"),
-        f"stage prepare {DATA}/images.py",
+        f"stage prepare@digits {DATA}/images.py",
     ),
     "one that dvc.yaml does not name": (
         write(f"src/{NAME}/scale.py", "SCALE = 2\n"),
-        f"stage prepare src/{NAME}/scale.py",
+        f"stage prepare@digits src/{NAME}/scale.py",
     ),
-    "a file that is no code": (write("data/external/notes.txt", "others\n"), "stage prepare data/external/notes.txt"),
-    "the split": (edit("configs/data/digits.yaml", "test: 0.15", "test: 0.2"), "stage prepare data.split.test"),
-    "the command": (edit("dvc.yaml", "data.prepare", "data.prepare x=1"), "stage prepare cmd"),
+    "a file that is no code": (
+        write("data/external/notes.txt", "others\n"),
+        "stage prepare@digits data/external/notes.txt",
+    ),
+    "the split": (edit("configs/data/digits.yaml", "test: 0.15", "test: 0.2"), "stage prepare@digits data.split.test"),
+    "the command": (edit("dvc.yaml", "data.prepare", "data.prepare x=1"), "stage prepare@digits cmd"),
     "a configuration that is broken": (
         edit("configs/data/digits.yaml", "split:", "split: ["),
-        "stage prepare configs/data",
+        "stage prepare@digits configs/data",
     ),
 }
 
 
 def test_an_md5_is_that_of_dvc(project: Path) -> None:
-    lock = data_stages._read(project / "dvc.lock")
-    assert list(data_stages.stages_of(lock, "data/processed")) == ["prepare", "fetch"]
-    deps, outs = (data_stages._paths(lock["prepare"], key) for key in ("deps", "outs"))
-    assert set(outs) == {"data/processed"} and DATA in deps
+    lock = data_stages.read_stages(project / "dvc.lock")
+    assert list(data_stages.stages_of(lock, PROCESSED)) == ["prepare@digits", "fetch@digits"]
+    deps, outs = (data_stages.md5_of(lock["prepare@digits"], key) for key in ("deps", "outs"))
+    assert set(outs) == {PROCESSED} and DATA in deps
     assert {path: data_stages.dvc_md5(project / path) for path in deps | outs} == deps | outs
+
+
+def test_a_stage_of_the_lock_is_one_of_the_pipeline(project: Path) -> None:
+    pipeline = project / "dvc.yaml"
+    command = f"python -m {NAME}.data.prepare data=digits"
+    assert data_stages.command_of(pipeline, "prepare@digits") == command
+    for gone in ("prepare", "arrays@digits", "arrays"):
+        assert data_stages.command_of(pipeline, gone) is None
+    write("dvc.yaml", "stages:\n  prepare:\n    cmd: make it\n")(project)
+    assert data_stages.command_of(pipeline, "prepare") == "make it"
+    assert data_stages.command_of(pipeline, "prepare@digits") is None
 
 
 @pytest.mark.parametrize("name", INNOCENT)
@@ -182,38 +216,53 @@ def test_data_that_the_code_does_not_make_are_told_of(project: Path, name: str) 
     change, cause = OUTDATED[name]
     change(project)
     assert [row[0] for row in stages(project).outdated()] == [cause]
-    assert [row[0] for row in stages(project).changed_since_record()][:1] in ([cause], [])
+    assert [row[0] for row in stages(project).why([("data a.npy", "1", "2")])[0]][:1] in ([cause], ["data a.npy"])
 
 
-def test_edited_arrays_are_not_what_the_stage_wrote(project: Path) -> None:
-    path = project / "data/processed/val_labels.npy"
+def test_exchanged_arrays_are_not_what_the_stage_wrote(project: Path) -> None:
+    path, rows = project / PROCESSED / "val_labels.npy", [("data val_labels.npy", "1", "2")]
     content = path.read_bytes()
     path.write_bytes(content[:-8] + bytes(8))
-    found = stages(project).outdated()
+    edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)  # which is not the cause
+    found, why = stages(project).outdated(), stages(project).why(rows)
     path.write_bytes(content)
-    assert [row[0] for row in found] == ["stage prepare data/processed"]
+    assert [row[0] for row in found][:1] == [f"stage prepare@digits {PROCESSED}"]
+    assert why[0] == rows and f"the files in {PROCESSED} are not those that" in why[1][0]
 
 
 def test_a_changed_prepare_is_named_before_and_after_the_data_are_made(project: Path) -> None:
     edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
     said = json.loads(call(project, "samebits", "reproduce", "--json", "--probe", status=1))
     assert said["verdict"] == "DIFFERENT INPUTS" and said["comparison"]["divergence"] is None
-    assert f"{DATA}/prepare.py (stage prepare) changed since" in said["causes"][0]
+    assert f"{DATA}/prepare.py (stage prepare@digits) changed since" in said["causes"][0]
     rows = [("data a.npy", "1", "2"), ("data b.npy", "1", "2")]
     inputs, causes = stages(project).why(rows)
-    assert [name for name, *_ in inputs] == [f"stage prepare {DATA}/prepare.py", "data 2 files in data/processed"]
+    assert [name for name, *_ in inputs] == [f"stage prepare@digits {DATA}/prepare.py", f"data 2 files in {PROCESSED}"]
     assert causes == [f"{DATA}/prepare.py changed since the run was trained, and the data are made by it"]
     git(project, "checkout", "--quiet", ".")
     assert stages(project).why(rows) == (rows, [])
 
 
-def test_a_bundle_takes_no_lock_of_other_code(project: Path) -> None:
-    assert data_stages.lock_of(project / "dvc.lock", project) is None
+def test_recorded_code_is_held_against_its_own_lock(project: Path) -> None:
+    """The code here has made the same data anew since: neither it nor what it imports says anything of the record's."""
     edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
-    (project / "less.lock").write_text(data_stages.lock_of(project / "dvc.lock", project))
-    assert list(data_stages._read(project / "less.lock")) == ["fetch"]
-    (project / "less.lock").unlink()
-    assert data_stages.lock_of(project / "no.lock", project) is None
+    write(f"src/{NAME}/scale.py", "SCALE = 3 - 2\n")(project)
+    call(project, "dvc", "repro", "--quiet", "prepare")
+    here = stages(project)
+    assert [row[0] for row in here.outdated()] == [f"stage prepare@digits src/{NAME}/scale.py"]  # no dep of the stage
+    recorded = data_stages.DataStages(here.record, here.cfg, project, here.before, project)
+    assert recorded.outdated() == []
+    (here.before / "dvc.lock").unlink()  # then there is only the one here, which names other code
+    recorded = data_stages.DataStages(here.record, here.cfg, project, here.before, project)
+    assert [row[0] for row in recorded.outdated()] == [f"stage prepare@digits {DATA}/prepare.py"]
+
+
+def test_a_bundle_takes_no_lock_of_other_code(project: Path, tmp_path: Path) -> None:
+    collect = module("samebits.bundle.bundle").collect
+    run = run_of(project)
+    assert collect(run, tmp_path / "a", True, project).files["dvc.lock"] == project / "dvc.lock"
+    edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
+    assert "dvc.lock" not in collect(run, tmp_path / "b", True, project).files
 
 
 # --- what is trained

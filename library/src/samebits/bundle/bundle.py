@@ -32,7 +32,8 @@ from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
 from ..report.documents import read_project
-from ..verify import data_stages, provenance_diff, verdict_files
+from ..verify import provenance_diff, verdict_files
+from ..verify.data_stages import LOCK, dvc_md5
 from ..verify.provenance_diff import require_unedited
 from .crate import METADATA, Contents, describe
 
@@ -164,10 +165,10 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     reports = {path.relative_to(root).as_posix(): path for path in written if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
     files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
-    files |= {name: root / name for name in (*data, "dvc.lock") if (root / name).exists()}
-    if lock := data_stages.lock_of(root / "dvc.lock", staging):  # so that nothing there is taken for what it is not
-        (staging / "dvc.lock").write_text(lock, encoding="utf-8")
-        files["dvc.lock"] = staging / "dvc.lock"
+    files |= {name: root / name for name in data if (root / name).exists()}
+    files.pop(LOCK, None)  # by which the data in the bundle would be taken for what other code has made
+    if (root / LOCK).exists() and all(dvc_md5(root / name) == dvc_md5(staging / name) for name in ("src", "dvc.yaml")):
+        files[LOCK] = root / LOCK
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
     raw = os.path.relpath(cfg.paths.raw, root) if not project().adopted else ""

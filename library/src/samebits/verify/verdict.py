@@ -102,7 +102,9 @@ def _meaning(verdict: Verdict) -> list[str]:
     if verdict.kind is Kind.DIFFERENT_INPUTS:
         lines = ["What a run is made of is not the same here as in the record; see the table."]
         if verdict.comparison is not None and all(row[0].startswith("stage ") for row in verdict.inputs):
-            lines = ["The data are those of the run, but not what the code and the settings here make of the raw ones."]
+            lines = [
+                "The data are those of the run, but what makes them is not as it was then: they may come out otherwise."
+            ]
         if first:
             lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
         elif verdict.comparison is not None and not verdict.comparison:
@@ -157,8 +159,8 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
     other_data = any(row[0].startswith("data ") for row in verdict.inputs)
     if outdated and not other_data:
         return [
-            "make data   prepares the data by what is here; where they come out as they were, compare again, and where",
-            "they do not, the table then says so: new data are a new run",
+            "make data   prepares the data that configs/train.yaml chooses, by what is here; then compare again.",
+            "Where it finds nothing to do: name the file among the deps of its stage in dvc.yaml, then make data.",
         ]
     if outdated:
         return [

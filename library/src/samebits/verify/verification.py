@@ -138,13 +138,13 @@ class Verification:
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
     def _stages(self) -> DataStages:
-        def recorded() -> Path | None:
+        before: Path | None = self.root
+        if self.tree == project().root:
             try:
-                return self.recorded_tree
+                before = self.recorded_tree
             except UserError:
-                return None
-
-        return DataStages(self.record, self.cfg, self.root, self.tree, recorded)
+                before = None
+        return DataStages(self.record, self.cfg, self.root, self.tree, before)
 
     def _trained_with(self, result: Result) -> list[Difference]:
         """List what a re-run, by its own record, was trained with that is not as recorded.
