@@ -189,15 +189,24 @@ def test_an_md5_is_that_of_dvc(project: Path) -> None:
     assert {path: data_stages.dvc_md5(project / path) for path in deps | outs} == deps | outs
 
 
-def test_a_stage_of_the_lock_is_one_of_the_pipeline(project: Path) -> None:
-    pipeline = project / "dvc.yaml"
-    command = f"python -m {NAME}.data.prepare data=digits"
-    assert data_stages.command_of(pipeline, "prepare@digits") == command
-    for gone in ("prepare", "arrays@digits", "arrays"):
-        assert data_stages.command_of(pipeline, gone) is None
-    write("dvc.yaml", "stages:\n  prepare:\n    cmd: make it\n")(project)
-    assert data_stages.command_of(pipeline, "prepare") == "make it"
-    assert data_stages.command_of(pipeline, "prepare@digits") is None
+def test_a_stage_with_foreach_is_one_for_each_data_set(project: Path) -> None:
+    stages = data_stages.read_pipeline(project / "dvc.yaml", ["digits", "other"])
+    assert list(stages) == ["fetch@digits", "fetch@other", "prepare@digits", "prepare@other"]
+    assert stages["prepare@other"]["cmd"] == f"python -m {NAME}.data.prepare data=other"
+    assert list(data_stages.md5_of(stages["prepare@other"], "outs")) == ["data/processed/other"]
+    assert list(data_stages.stages_of(stages, "data/processed/other")) == ["prepare@other", "fetch@other"]
+    write("dvc.yaml", "stages:\n  prepare:\n    cmd: make it\n    outs:\n      - a:\n          cache: false\n")(project)
+    stages = data_stages.read_pipeline(project / "dvc.yaml", ["digits"])
+    assert stages == {"prepare": {"cmd": "make it", "deps": [], "outs": [{"path": "a"}]}}
+
+
+def test_code_that_changed_since_the_run_counts_where_no_lock_knows(project: Path) -> None:
+    (project / "dvc.lock").unlink()
+    edit(f"{DATA}/prepare.py", "BLOCK = 1024", "BLOCK = 512")(project)
+    here = stages(project)
+    assert [row[0] for row in here.outdated()] == [f"stage prepare@digits {DATA}/prepare.py"]
+    (here.before / "dvc.lock").unlink()
+    assert data_stages.DataStages(here.record, here.cfg, project, here.before, project).outdated() == []
 
 
 @pytest.mark.parametrize("name", INNOCENT)

@@ -45,16 +45,17 @@ def read_stages(path: Path) -> dict[str, Stage]:
         return {}
 
 
-def command_of(pipeline: Path, name: str) -> str | None:
-    """Read the command of one of dvc.lock's stages in dvc.yaml; None where there is no such stage any more.
-
-    `prepare@digits` is `prepare`, which has a `foreach`, with digits for its `${item}`.
-    """
-    base, _, item = name.partition("@")
-    stage = read_stages(pipeline).get(base, {})
-    if not stage or bool(item) != bool(stage.keys() & {"foreach", "matrix"}):
-        return None
-    return str(stage.get("do", stage).get("cmd")).replace("${item}", item)
+def read_pipeline(path: Path, items: Iterable[str]) -> dict[str, Stage]:
+    """Read dvc.yaml in the form of dvc.lock, without MD5; a stage that has a `foreach` is `<name>@<item>` for each."""
+    found: dict[str, Stage] = {}
+    for name, described in read_stages(path).items():
+        for item in items if "foreach" in described else [""]:
+            stage = json.loads(json.dumps(described.get("do", described)).replace("${item}", item))
+            for key in ("deps", "outs"):
+                paths = [each if isinstance(each, str) else next(iter(each)) for each in stage.get(key) or []]
+                stage[key] = [{"path": path} for path in paths]
+            found[f"{name}@{item}" if item else name] = stage
+    return found
 
 
 def md5_of(stage: Stage, key: str) -> dict[str, str]:
@@ -123,9 +124,7 @@ class DataStages:
     cfg: DictConfig  # the run's settings, with the paths of the project whose data is read
     root: Path  # of that project
     tree: Path  # the folder of the code that trains
-    before: (
-        Path | None
-    )  # the folder of the recorded code, or, where that trains, of the code here; None where it is lost
+    before: Path | None  # that of the recorded code; where that trains, `root`; None where it is lost
 
     @cached_property
     def target(self) -> str:
@@ -136,21 +135,31 @@ class DataStages:
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
-        """Those of dvc.lock; recorded code has a lock of its own, which counts if it is that of these data."""
+        """Those of dvc.lock; recorded code has a lock of its own, which counts if it is that of these data.
+
+        What no lock has, as a data set that was prepared without DVC, is made as dvc.yaml says, since who knows when.
+        """
         found: dict[str, Stage] = {}
         for tree in (self.tree, self.root) if self.target else ():
             listed = stages_of(read_stages(tree / LOCK), self.target)
             # DVC keeps there what dvc.yaml has no longer, as the stages of a former name
-            found = {name: listed[name] for name in listed if command_of(self.tree / PIPELINE, name)} or listed
+            found = {name: listed[name] for name in listed if name in self.pipeline} or listed
             if found and not self._exchanged(found):
                 break
-        return found
+        return found or (stages_of(self.pipeline, self.target) if self.target else {})
+
+    @cached_property
+    def pipeline(self) -> dict[str, Stage]:
+        """The stages of dvc.yaml, for the run's data set and for whatever else was made."""
+        names = [*read_stages(self.tree / LOCK), *read_stages(self.root / LOCK), f"@{self.cfg.data.name}"]
+        return read_pipeline(self.tree / PIPELINE, sorted({name.partition("@")[2] for name in names} - {""}))
 
     def outdated(self) -> list[Difference]:
         """List what has changed since the data, which are those of the run, were made; nothing where no lock knows."""
         found = self._exchanged(self.stages)
         for name, stage in self.stages.items():
-            deps, changed = md5_of(stage, "deps"), self._changed_files(name, stage)
+            deps = {path: md5 for path, md5 in md5_of(stage, "deps").items() if md5 != NOTHING}
+            changed = self._changed_files(name, stage)
             if self.before == self.root:  # of imported files that no lock names, recorded code has those of the record
                 changed = {path: row for path, row in changed.items() if _is_in(path, deps)}
             for path, md5 in deps.items():
@@ -162,7 +171,7 @@ class DataStages:
                 elif self.before is None or dvc_md5(self.before / path) != md5:  # its former text is not at hand
                     changed[path] = (f"stage {name} {path}", md5[:12], now[:12])
             found += changed.values()
-            command, before = command_of(self.tree / PIPELINE, name) or NOTHING, str(stage.get("cmd"))
+            command, before = str(self.pipeline.get(name, {}).get("cmd", NOTHING)), str(stage.get("cmd"))
             found += [(f"stage {name} cmd", before, command)] if command != before and "$" not in command else []
         return found + self._settings()
 
@@ -181,10 +190,13 @@ class DataStages:
     def _exchanged(self, stages: dict[str, Stage]) -> list[Difference]:
         """Compare the prepared data with what their stage wrote."""
         for name, stage in stages.items():
-            before = md5_of(stage, "outs").get(self.target)
-            if before and (here := dvc_md5(self.root / self.target)) != before:
-                return [(f"stage {name} {self.target}", before[:12], here[:12])]
+            if (before := md5_of(stage, "outs").get(self.target, NOTHING)) not in (NOTHING, self._data):
+                return [(f"stage {name} {self.target}", before[:12], self._data[:12])]
         return []
+
+    @cached_property
+    def _data(self) -> str:
+        return dvc_md5(self.root / self.target)
 
     def _changed_files(self, name: str, stage: Stage) -> dict[str, Difference]:
         """List the files that a stage uses and that mean something else than before."""
@@ -201,9 +213,9 @@ class DataStages:
     def _used(self, stage: Stage, tree: Path) -> set[str]:
         """List the files of a tree that a stage uses: the modules that it imports, and what else it depends on.
 
-        Which modules, is known where its command is `python -m <module of the project> ...`.
+        Which modules, is known where its command is `python -m <module of the project> ...`, and nothing else.
         """
-        called = re.match(rf"python3? -m ({project().name}\.[\w.]+)", str(stage.get("cmd")))
+        called = re.fullmatch(rf"python3? -m ({project().name}\.[\w.]+)( [^;&|]*)?", str(stage.get("cmd")))
         starts = {called[1], *targets(_prepared_by(self.cfg))} if called else set()
         modules = code_closure(replace(project(), root=tree).source, starts)
         found = {path.relative_to(tree).as_posix() for path in modules}
@@ -214,19 +226,21 @@ class DataStages:
         return found
 
     def _is_compared_otherwise(self, path: str) -> bool:
-        """Whether a path is that of settings, whose values count, or of the raw data, whose sha256 the settings pin."""
+        """Whether a path is that of data's settings, whose values count, or of raw data, whose sha256 these pin."""
         pinned = bool(self.record["inputs"].get("origin", {}).get("files"))
-        return _is_in(path, [project().configs_in]) or (pinned and self.root / path == Path(self.cfg.paths.raw))
+        settings = [f"{project().configs_in}/data"]
+        return _is_in(path, settings) or (pinned and self.root / path == Path(self.cfg.paths.raw))
 
     def _settings(self) -> list[Difference]:
         """Compare the settings by which the data were made with those that configs/ has for this data set today."""
         words, name = settings_of(self.record), next(iter(self.stages), None)
-        if name is None or words is None or self.tree != self.root:
+        if name is None or self.tree != self.root:
             return []
+        read = data_settings if words is None else _prepared_by  # what other words there were is not known then
         chosen = f"data={self.cfg.data.name}"  # configs/train.yaml may choose another one by now
         try:
-            today = compose([*(word for word in words if not word.startswith("data=")), chosen])
-            sides = _prepared_by(self.cfg), _prepared_by(today)
+            today = compose([*(word for word in words or [] if not word.startswith("data=")), chosen])
+            sides = read(self.cfg), read(today)
         except (HydraException, OmegaConfBaseException, UserError, AttributeError, yaml.YAMLError) as error:
             return [(f"stage {name} configs/data", "as recorded", f"cannot be read ({' '.join(str(error).split())})")]
         return [(f"stage {name} data.{key}", mine, theirs) for key, mine, theirs in differing(*sides)]
@@ -245,5 +259,4 @@ def _prepared_by(cfg: DictConfig) -> dict[str, Any]:
 def made_otherwise(outdated: list[Difference]) -> list[str]:
     """Say in a sentence that the prepared data may not be what is made here; nothing where nothing is outdated."""
     named = [f"{what} (stage {stage})" for _, stage, what in (name.split(" ", 2) for name, *_ in outdated)]
-    more = f" and {len(named) - 3} more" if named[3:] else ""
-    return [f"{', '.join(named[:3])}{more} changed since the data were made"] if named else []
+    return [f"{', '.join(named[:3])}{', ...' if named[3:] else ''} changed since the data were made"] if named else []
