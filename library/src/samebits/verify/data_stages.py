@@ -183,7 +183,7 @@ class DataStages:
         if not (changed := files + self._settings()):
             return data, []
         raw = [row for row in data if row[0].startswith("data raw/")]
-        made = [(f"data {len(data) - len(raw)} files in {self.target}", "made before", "made since")]
+        made = [(f"data {len(data) - len(raw)} files in {self.target}", "as recorded", "made anew since")]
         what = ", ".join(name.split(" ", 2)[2] for name, *_ in changed[:3])
         return [*changed, *raw, *made], [f"{what} changed since the run was trained, and the data are made by it"]
 

@@ -79,7 +79,7 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
         elif "sha256" not in verdict:
             wrong.append(f"{name} is not sealed (written by hand, or before samebits 1.1.0), so it is passed over")
         elif seal(verdict) != verdict or not _is_verdict(verdict, record):
-            wrong.append(f"{name} was edited after it was written: its seal is that of another content")
+            wrong.append(f"{name} was edited after it was written: its seal (sha256) does not fit its content")
         elif (signature := signature_of(path)) is None:
             wrong.append(f"{name} has a signature that is not of this content, so it is passed over")
         else:

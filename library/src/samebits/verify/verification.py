@@ -141,7 +141,7 @@ class Verification:
         before: Path | None = self.root
         if self.tree == project().root:
             try:
-                before = self.recorded_tree
+                before = None if project().adopted else self.recorded_tree
             except UserError:
                 before = None
         return DataStages(self.record, self.cfg, self.root, self.tree, before)
