@@ -195,6 +195,9 @@ def test_a_stage_with_foreach_is_one_for_each_data_set(project: Path) -> None:
     assert stages["prepare@other"]["cmd"] == f"python -m {NAME}.data.prepare data=other"
     assert list(data_stages.md5_of(stages["prepare@other"], "outs")) == ["data/processed/other"]
     assert list(data_stages.stages_of(stages, "data/processed/other")) == ["prepare@other", "fetch@other"]
+    for broken in ("stages: [", "stages:\n", "stages: [a]\n", "- a\n", "stages:\n  prepare:\n"):
+        write("dvc.yaml", broken)(project)
+        assert data_stages.read_pipeline(project / "dvc.yaml", ["digits"]) == {}
     write("dvc.yaml", "stages:\n  prepare:\n    cmd: make it\n    outs:\n      - a:\n          cache: false\n")(project)
     stages = data_stages.read_pipeline(project / "dvc.yaml", ["digits"])
     assert stages == {"prepare": {"cmd": "make it", "deps": [], "outs": [{"path": "a"}]}}

@@ -40,8 +40,9 @@ OF_TRAINING = ("module", "card", "folds")  # settings of the data that preparing
 def read_stages(path: Path) -> dict[str, Stage]:
     """Read the stages of dvc.yaml or dvc.lock; none where there is no such file, or it cannot be read."""
     try:
-        return dict(yaml.load(path.read_bytes(), LOADER)["stages"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        stages = yaml.load(path.read_bytes(), LOADER)["stages"].items()
+        return {name: stage for name, stage in stages if isinstance(stage, dict)}
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return {}
 
 
@@ -50,7 +51,7 @@ def read_pipeline(path: Path, items: Iterable[str]) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     for name, described in read_stages(path).items():
         for item in items if "foreach" in described else [""]:
-            stage = json.loads(json.dumps(described.get("do", described)).replace("${item}", item))
+            stage = json.loads(json.dumps(described.get("do", described), default=str).replace("${item}", item))
             for key in ("deps", "outs"):
                 paths = [each if isinstance(each, str) else next(iter(each)) for each in stage.get(key) or []]
                 stage[key] = [{"path": path} for path in paths]
