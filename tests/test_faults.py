@@ -38,6 +38,7 @@ class Fault:
     verdict: str
     causes: tuple[str, ...]  # all of them are to be found in what is printed
     probe: str = ""  # the verdict of `make probe`, where it must name the cause as well
+    options: tuple[str, ...] = ()  # of `samebits reproduce`
 
 
 def edit(name: str, old: str, new: str) -> Callable[[Copy], object]:
@@ -50,12 +51,35 @@ def spoil(name: str, position: int = -1) -> Callable[[Copy], object]:
 
 FAULTS = {
     "seed": Fault(
-        edit("configs/train.yaml", "\nseed: 0", "\nseed: 1"), INPUTS, ("settings seed", "step 0, column weights")
+        edit("configs/train.yaml", "\nseed: 0", "\nseed: 1"),
+        INPUTS,
+        ("settings seed", "step 0, column weights"),
+        options=("--config", "here"),
     ),
     "learning rate": Fault(
         edit("configs/model/cnn.yaml", "lr: 0.002", "lr: 0.003"),
         INPUTS,
         ("settings model.optimizer.lr", "0.003", "column weights", "operator _fused_adam_ in optimizer"),
+        options=("--config", "here"),
+    ),
+    "learning rate, which the record has otherwise": Fault(
+        edit("configs/model/cnn.yaml", "lr: 0.002", "lr: 0.003"),
+        IDENTICAL,
+        ("All are the same", "model.optimizer.lr: 0.002 recorded, 0.003 here", "CONFIG=here"),
+    ),
+    "prepare.py, and the data are not made anew": Fault(
+        edit(f"src/{PACKAGE}/data/prepare.py", "BLOCK = 1024", "BLOCK = 512"),
+        INPUTS,
+        (
+            f"src/{PACKAGE}/data/prepare.py (stage prepare@digits) changed since",
+            "every result is the recorded one",
+            "make data",
+        ),
+    ),
+    "a comment in prepare.py": Fault(
+        edit(f"src/{PACKAGE}/data/prepare.py", "BLOCK = 1024", "# a comment\nBLOCK = 1024"),
+        IDENTICAL,
+        ("All are the same",),
     ),
     "config edited": Fault(
         lambda copy: copy.edit(f"models/{copy.run.name}/config.yaml", "lr: 0.002", "lr: 0.003"),
@@ -183,7 +207,7 @@ def outcomes(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dict
         copy = Copy(folder / f"copy-{number}")
         subprocess.run(["cp", "--archive", str(base.path), str(copy.path)], check=True)
         fault.plant(copy)
-        said = [copy.verify(*options) for options in ([], ["--probe"])[: 1 + bool(fault.probe)]]
+        said = [copy.verify(*fault.options, *more) for more in ([], ["--probe"])[: 1 + bool(fault.probe)]]
         expected = [0 if kind == IDENTICAL else 1 for kind in (fault.verdict, fault.probe)]
         statuses = [done.returncode for done in said]
         assert statuses == expected[: len(said)], "\n".join(done.stdout for done in said)

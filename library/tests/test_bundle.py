@@ -59,8 +59,10 @@ def test_a_bundle_is_the_whole_project_with_one_run(run: Path, workspace: Path, 
     assert described["#training"]["endTime"].endswith("+00:00")
     assert len(described[f"{place}/record.json".replace("=", "%3D")]["sha256"]) == 64
 
-    (run / "verdicts").mkdir()
-    (run / "verdicts/1.json").write_text("{}")
+    files = module("samebits.verify.verdict_files")
+    parts = dict.fromkeys(files.PARTS, "") | {"verdict": "IDENTICAL", "run": record["run"], "record": record["sha256"]}
+    files.write_verdict(run, "1", json.dumps(files.seal(parts)))
+    (run / "verdicts/2.json").write_text("{}")  # which nobody sealed
     more = bundle(run, folder=tmp_path / "other", root=workspace)[0]
     assert names(more) - found == {f"{place}/verdicts/1.json"} and more.read_bytes() != path.read_bytes()
 

@@ -135,10 +135,14 @@ def require_names() -> None:
             )
 
 
-def make_available(cfg: DictConfig) -> None:
-    """Fetch and prepare the data of `cfg`, unless something is prepared: whether that is right is for others to say."""
+def make_available(cfg: DictConfig) -> bool:
+    """Fetch and prepare the data of `cfg`, unless something is prepared: whether that is right is for others to say.
+
+    Returns:
+        Whether they were prepared now.
+    """
     if project().adopted or (Path(cfg.paths.processed) / "dataset.json").exists():
-        return
+        return False
     fetch(cfg)
     with tempfile.TemporaryDirectory() as folder:  # the project's own code prepares, by the command that is its own
         settings = Path(folder) / "config.yaml"
@@ -149,6 +153,7 @@ def make_available(cfg: DictConfig) -> None:
         done = subprocess.run([sys.executable, "-m", command, str(settings)], cwd=project().root, env=environment)
     if done.returncode:
         raise UserError(f"the data could not be prepared by python -m {command}; the lines above say why.")
+    return True
 
 
 def main(arguments: list[str]) -> None:

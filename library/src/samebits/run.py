@@ -16,7 +16,7 @@ from .engine import determinism, distributed, git_snapshot, lightning
 from .engine.adoption import require_program
 from .engine.code_closure import targets
 from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
-from .engine.config import check
+from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
 from .engine.inputs import collect, data_origin, require_expected, require_prepared
@@ -166,7 +166,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: a setting, a data file or a package is wrong or missing; nothing has been written then.
     """
-    check(cfg)
+    check(cfg, is_saved())
     require_prepared(cfg)
     inputs = collect(cfg)
     require_expected(inputs)

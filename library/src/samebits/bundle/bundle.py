@@ -32,7 +32,8 @@ from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
 from ..report.documents import read_project
-from ..verify import provenance_diff
+from ..verify import provenance_diff, verdict_files
+from ..verify.data_stages import LOCK, dvc_md5
 from ..verify.provenance_diff import require_unedited
 from .crate import METADATA, Contents, describe
 
@@ -156,14 +157,18 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     data = _data(shown, record, cfg, root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"{project().runs_in}/{run.resolve().name}"
-    parts = [run / name for name in PUBLISHED if (run / name).exists()] + sorted(run.glob("verdicts/*.json"))
+    parts = [run / name for name in PUBLISHED if (run / name).exists()] + verdict_files.files_of(run, record)
+    remarks += [f"{sentence}; it is not in the bundle" for sentence in verdict_files.read_verdicts(run, record)[1]]
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}
     written = [] if project().adopted else _files(root / "reports")
     reports = {path.relative_to(root).as_posix(): path for path in written if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
     files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
-    files |= {name: root / name for name in (*data, "dvc.lock") if (root / name).exists()}
+    files |= {name: root / name for name in data if (root / name).exists()}
+    files.pop(LOCK, None)  # by which the data in the bundle would be taken for what other code has made
+    if (root / LOCK).exists() and all(dvc_md5(root / name) == dvc_md5(staging / name) for name in ("src", "dvc.yaml")):
+        files[LOCK] = root / LOCK
     for large in record["source"].get("left_out", {}):
         remarks.append(f"{large} was too large to be code when the run was trained, so it is not in the bundle")
     raw = os.path.relpath(cfg.paths.raw, root) if not project().adopted else ""

@@ -21,6 +21,7 @@ from ..engine.project import project as this_project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RECORD, WEIGHTS, Record
 from ..engine.trace_reader import TRACE
 from ..report.documents import CITATION, Project, web_address
+from ..verify.verdict_files import SIGNATURE
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -134,7 +135,8 @@ class _Crate:
         self.file(f"{run}/{PATCH}", "how the code differed from the commit")
         for name in sorted(self.contents.files):
             if name.startswith(f"{run}/verdicts/"):
-                self.file(name, "a verdict: what training the run again has found")
+                what = "the signature of a verdict" if name.endswith(SIGNATURE) else "a verdict"
+                self.file(name, f"{what}: what training the run again has found")
         for name, role in OTHERS.items():
             if not name.endswith("/"):
                 self.file(name, role)

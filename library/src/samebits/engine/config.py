@@ -102,14 +102,25 @@ RULES: list[Rule] = [
 ]
 
 
-def check(cfg: DictConfig) -> None:
+def is_saved() -> bool:
+    """Whether this command was given a run's own config.yaml, and composes nothing from configs/."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.initialized() and HydraConfig.get().job.config_name == "config" != project().config
+
+
+def check(cfg: DictConfig, saved: bool = False) -> None:
     """Refuse values that no run can work with, before anything is read, imported or written.
+
+    Args:
+        cfg: the settings.
+        saved: they are those of a run; whatever names they have, configs/ had them once.
 
     Raises:
         UserError: names the key, its value and what would be accepted.
     """
     adopted = project().adopted
-    known = known_settings() if not adopted else set(map(str, cfg))
+    known = set(map(str, cfg)) if adopted or saved else known_settings()
     for name in map(str, cfg):
         if name == "search":
             raise UserError(

@@ -76,6 +76,7 @@ class Project:
         text = re.sub(r"make train(?: ARGS=(\S+))?", lambda m: f"python -m {self.train} {m[1] or ''}".rstrip(), text)
         text = re.sub(r"\bmake (reproduce|probe|compare|show|bundle)(?: RUN=)?", r"samebits \1 ", text)
         text = re.sub(r"(?<![\w/])models/", f"{self.runs_in}/", text.replace(", as reports/reproduction.md does", ""))
+        text = text.replace(" CONFIG=here", " --config here").replace(" SIGN=1", " --sign")
         return text.replace(" OP=1", " --op").replace(" CODE=recorded", " --code recorded")
 
 

@@ -41,7 +41,7 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
         assert isinstance(cfg, DictConfig)
     except (YAMLError, OmegaConfBaseException, AssertionError) as error:
         raise UserError(f"{path} is damaged: take it from Git again (git checkout -- {path}).") from error
-    check(cfg)
+    check(cfg, saved=True)
     return cfg
 
 

@@ -20,6 +20,7 @@ from ..engine.errors import UserError
 from ..engine.files import json_sha256, write_atomically
 from ..engine.inputs import read_card
 from ..engine.project import project as this_project
+from ..verify.verdict_files import UNSIGNED
 from .figures import Figure
 from .runs import Experiment, FinishedRun
 from .tables import escape, estimates, hours, size
@@ -171,7 +172,8 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
         runs=runs,
         verdicts=verdicts,
         rerun=sum(bool(run.verdicts) for run in runs),
-        signed=sorted({str(verdict["by"]) for verdict in verdicts if verdict.get("by")}),
+        named=sorted({str(verdict["by"]) for verdict in verdicts if verdict.get("by")}),
+        signed=sum(verdict["signature"] != UNSIGNED for verdict in verdicts),
         remotes=sorted(remotes),
         changed=[run.id for run in runs if run.record["source"].get("changed")],
         origins=data_sets(experiments, root),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -21,8 +22,8 @@ from ..engine.files import json_sha256
 from ..engine.inputs import Fold, fold_of, settings_that_count
 from ..engine.record import COMPUTE, HISTORY, PREDICTIONS, RECORD, Record, read_usage
 from ..engine.run_loader import main_run
-from ..verify.comparison import verdicts_on
 from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
+from ..verify.verdict_files import read_verdicts, tampered, verdicts_on
 
 FEW = 3  # settings that a name holds, unless it takes more to tell two apart
 FOLDS = ("data.folds.fold", "data.module.folds.fold")  # settings that say which fold a run is of
@@ -194,7 +195,9 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
         if record["observed"]["status"] != "finished":
             unfinished[folder.name] = read_usage(folder / COMPUTE)
             continue
-        wrong += [f"{folder.name}: {sentence}" for sentence in contradictions(folder, record)]
+        wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record) or tampered(folder, record)]
+        for sentence in read_verdicts(folder, record)[1]:
+            print(f"warning: {folder.name}: {sentence}.", file=sys.stderr)
         finished.setdefault(record["run"], FinishedRun(folder, record))
     if wrong:
         raise UserError(

@@ -27,8 +27,8 @@ from ..engine.run_loader import newest_run
 from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read_trace
 from . import provenance_diff
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
+from .verdict_files import read_verdicts, tampered, verdicts_on
 
-VERDICTS = "verdicts"  # folder beside the run
 REPORTS = "reports"  # where published copies of runs are
 
 
@@ -36,12 +36,6 @@ def places(root: Path | None = None) -> list[Path]:
     """List the folders of the runs and of their published copies, of the project in `root`."""
     here = project() if root is None else replace(project(), root=root)
     return [here.runs] if here.adopted else [here.runs, here.root / REPORTS]
-
-
-def verdicts_on(run: Path, record: Record) -> list[dict[str, Any]]:
-    """Read the verdicts on a record, the oldest first; those on another one that stood in its place are passed over."""
-    found = [json.loads(path.read_text()) for path in sorted((run / VERDICTS).glob("*.json"))]
-    return [verdict for verdict in found if verdict.get("record") == record["sha256"]]
 
 
 # --- how the results of two trainings differ
@@ -217,8 +211,8 @@ def _compare(a: Path, b: Path) -> Comparison:
     one, other = records.read_finished(a), records.read_finished(b)
     console = terminal()
     for run, record in ((a, one), (b, other)):
-        for contradiction in contradictions(run, record):
-            console.print(f"warning: {run}: {contradiction}")
+        for sentence in contradictions(run, record) or tampered(run, record):
+            console.print(f"warning: {run}: {sentence}")
     results = recorded_result(a, one), recorded_result(b, other)
     comparison = compare(*results)
     inputs = provenance_diff.named("settings", differing(one["inputs"]["config"], other["inputs"]["config"]))
@@ -302,7 +296,8 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         more = ", ..." if len(changed) > 3 else ""
         code += f", and {len(changed)} files that differed from it: {', '.join(changed[:3])}{more}"
     kind = "portable" if determinism["portable"] else "on this kind of machine" if determinism["enabled"] else "off"
-    verdicts = ", ".join(f"{found['verdict']} ({found['when'][:10]})" for found in verdicts_on(run, record)[-4:])
+    found = verdicts_on(run, record)[-4:]
+    verdicts = "; ".join(f"{each['verdict']} ({each['when'][:10]}, {each['signature']})" for each in found)
     lines += [
         ("trained", f"{observed['ended']}, {observed['wall_seconds']:,.0f} s{starts}, {observed['steps']:,} steps"),
         ("memory", f"{observed['peak_memory_bytes'] / 1e6:,.0f} MB at most"),
@@ -336,8 +331,8 @@ def show_main(arguments: argparse.Namespace) -> None:
     for label, text in describe(run, record):
         print(f"{label:<10}{text}")
     if record["observed"]["status"] == "finished" and (run / METRICS).exists():
-        for contradiction in contradictions(run, record):
-            print(f"{'WARNING':<10}{contradiction}")
+        for sentence in [*contradictions(run, record), *tampered(run, record), *read_verdicts(run, record)[1]]:
+            print(f"{'WARNING':<10}{sentence}")
 
 
 def show_parser() -> argparse.ArgumentParser:

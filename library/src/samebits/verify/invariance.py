@@ -28,7 +28,7 @@ from ..engine.config import compose, quote
 from ..engine.errors import UserError
 from ..engine.project import project
 from ..fetch import make_available
-from .verification import LAST_LINES
+from .rerun import LAST_LINES
 
 # Without `best`, the last weights are kept: which ones are best does depend on when they are validated
 TRAINING = (

@@ -31,6 +31,7 @@ from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
 from ..engine.trace_reader import TRACE
+from .verdict_files import tampered
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
@@ -75,10 +76,15 @@ def contradictions(run: Path, record: Record) -> list[str]:
 
 
 def require_unedited(run: Path) -> None:
-    """Refuse, with a UserError, to give as a result what was edited after the training."""
-    if found := contradictions(run, records.read_finished(run)):
-        name = os.path.relpath(run)
+    """Refuse, with a UserError, to give as a result what was edited after the training, or found to be so."""
+    record, name = records.read_finished(run), os.path.relpath(run)
+    if found := contradictions(run, record):
         raise UserError(f"{name} was edited after it was trained ({found[0]}): move it away, then train again.")
+    if found := tampered(run, record):
+        raise UserError(
+            f"{name} is no result ({found[0]}): restore its files, and let make reproduce RUN={name} say IDENTICAL; or"
+            " move it away, then train again."
+        )
 
 
 def _name(run: Path, record: Record) -> list[str]:
@@ -221,7 +227,7 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
         return [], None
     try:
         here = settings_that_count(compose(overrides))
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         return [("settings", "as in config.yaml", f"cannot be composed from configs/ any more ({reason})")], None
     found = named("settings", differing(record["inputs"]["config"], here))

@@ -5,33 +5,18 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from ..engine.files import redact, write_atomically
 from ..engine.project import project
-from .comparison import VERDICTS, Comparison, places, print_diff, print_results, print_table, terminal, verdicts_on
+from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
 from .provenance_diff import MOST_LINES, Difference, may_change_results
+from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
 
 REPORT = "reports/reproduction.md"
 SIDES = ("recorded", "here")
 COMMITTED = ("models/main", "reports/")  # what Git keeps
-
-
-class Kind(Enum):
-    """What can be found."""
-
-    IDENTICAL = "every traced step, every tensor and every metric is the same, bit for bit"
-    ENVIRONMENT = "two trainings here agree with each other, and not with the record"
-    NONDETERMINISTIC = "two trainings here, from the same inputs, disagree with each other"
-    DIFFERENT_INPUTS = "code, settings, data or seed are not those of the record"
-    TAMPERED = "the parts of the record contradict each other: something was edited after the run"
-
-    @property
-    def title(self) -> str:
-        """The name as it is printed."""
-        return self.name.replace("_", " ")
 
 
 @dataclass
@@ -50,7 +35,8 @@ class Verdict:
     suspects: list[str] = field(default_factory=list)  # what in the code may be the reason: see lint
     command: str = "make train"  # that trains the run
     portable: bool = False  # whether it promises the same bits on other processors
-    details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where
+    remarks: list[str] = field(default_factory=list)  # what is known besides, and alters nothing
+    details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where, on which record
 
     @property
     def status(self) -> int:
@@ -58,21 +44,10 @@ class Verdict:
         return 0 if self.kind is Kind.IDENTICAL else 1
 
     def as_json(self) -> str:
-        """Give everything as JSON; logins in addresses are left out."""
+        """Give everything as JSON, sealed; logins in addresses are left out."""
         found = {"verdict": self.kind.title, "meaning": self.kind.value, **asdict(self), **self.details}
         plain = json.loads(json.dumps({key: value for key, value in found.items() if key not in ("kind", "details")}))
-        return json.dumps(redact(plain), indent=2)
-
-
-def write_verdict(run: Path, verdict: Verdict) -> None:
-    """Write a verdict beside the run, under a name of its own."""
-    folder = run / VERDICTS
-    folder.mkdir(exist_ok=True)
-    stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
-    path, number = folder / f"{stem}.json", 2
-    while path.exists():
-        path, number = folder / f"{stem}-{number}.json", number + 1
-    write_atomically(path, f"{verdict.as_json()}\n".encode())
+        return json.dumps(seal(redact(plain)), indent=2)
 
 
 COLOURS = {Kind.IDENTICAL: "bold green", Kind.TAMPERED: "bold red"}
@@ -86,7 +61,11 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
     so_far = " so far" if verdict.steps and verdict.kind is Kind.IDENTICAL else ""
     console.print(verdict.kind.title + so_far, style=COLOURS.get(verdict.kind, "bold yellow"), end="")
     console.print(f"   {verdict.run}" + (f" (in {name})" if run.name != verdict.run else ""))
-    for line in [*_meaning(verdict), *(f"- {cause}" for cause in verdict.causes)]:
+    for line in [
+        *_meaning(verdict),
+        *(f"- {cause}" for cause in verdict.causes),
+        *map(project().commands, verdict.remarks),
+    ]:
         console.print(f"  {line}")
     print_table(console, "Inputs that are not the recorded ones", verdict.inputs, SIDES)
     print_diff(console, verdict.diff)
@@ -113,7 +92,7 @@ def _meaning(verdict: Verdict) -> list[str]:
             what = f"{compared['rows']} rows of the trace, {compared['tensors']} tensors, {compared['metrics']} metrics"
         lines = [f"Trained again from the same data, and compared bit for bit: {what}. All are the same."]
         if verdict.inputs:
-            lines.append("The code or the settings have changed since, and the change does not alter the results.")
+            lines.append("The code has changed since, and the change does not alter the results.")
         if verdict.environment:
             packages = [row for row in verdict.environment if row[0].startswith("packages.")]
             changes = ", ".join(f"{name.partition('.')[2]} {mine} → {theirs}" for name, mine, theirs in packages[:4])
@@ -122,8 +101,15 @@ def _meaning(verdict: Verdict) -> list[str]:
         return lines
     if verdict.kind is Kind.DIFFERENT_INPUTS:
         lines = ["What a run is made of is not the same here as in the record; see the table."]
+        if verdict.comparison is not None and all(row[0].startswith("stage ") for row in verdict.inputs):
+            lines = [
+                "The data are those of the run, but what makes them is not as it was then: they may come out otherwise."
+            ]
         if first:
             lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
+        elif verdict.comparison is not None and not verdict.comparison:
+            what = f"each of the first {verdict.steps} steps" if verdict.steps else "every result"
+            lines.append(f"Trained all the same, and {what} is the recorded one, bit for bit.")
         elif verdict.comparison is None and not verdict.causes:
             lines.append("So nothing was trained: mend the data first, then compare.")
         return lines
@@ -169,7 +155,18 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
             "say in the paper how far the results are apart, as reports/reproduction.md does.",
         ]
+    outdated = any(row[0].startswith("stage ") for row in verdict.inputs)
     other_data = any(row[0].startswith("data ") for row in verdict.inputs)
+    if outdated and not other_data:
+        return [
+            "make data   prepares the data that configs/train.yaml chooses, by what is here; then compare again.",
+            "Where it finds nothing to do: name the file among the deps of its stage in dvc.yaml, then make data.",
+        ]
+    if outdated:
+        return [
+            "go back to the commit of the run for what the table names, then make data   prepares the run's data again",
+            f"If the change is meant: {verdict.command} trains it; new inputs are a new run",
+        ]
     if other_data and project().adopted:
         return ["bring the run's data back, and compare again; new data are a new run"]
     if other_data:
@@ -177,6 +174,9 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
         ]
+    if verdict.inputs and all(row[0].startswith("settings ") for row in verdict.inputs):
+        again = f"make reproduce RUN={name}   trains the recorded settings: is the record itself sound?"
+        return [again, f"If the change is meant: {verdict.command} trains it; new inputs are a new run"]
     reference = name.startswith("reports/")
     renew = "make reference makes it the new reference" if reference else f"{verdict.command} trains it"
     return [
@@ -189,7 +189,7 @@ HEADER = """# Reproduction
 
 Written by `make reproduce` from the verdicts beside each run. A run was trained again from its recorded inputs, in a
 process of its own; every traced step (batch, random numbers, loss, gradients, weights), every tensor and every metric
-was compared bit for bit.
+was compared bit for bit. Where no signature is named, the verdict is not signed.
 """
 
 
@@ -215,7 +215,9 @@ def _section(folder: Path, root: Path) -> str:
         f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
     )
     here = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
-    found = [_sentence(verdict) for verdict in verdicts_on(folder, record) if verdict["verdict"] != here]
+    verdicts, wrong = read_verdicts(folder, record)
+    found = [_sentence(verdict) for verdict in verdicts if verdict["verdict"] != here]
+    found += [f"- Not counted: {sentence}." for sentence in wrong]
     return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
 
 
@@ -223,6 +225,7 @@ def _sentence(verdict: dict[str, Any]) -> str:
     by = f" by {verdict['by']}" if verdict.get("by") else ""
     machine = verdict["machine"].get("processor")
     text = f"- {verdict['when'][:10]}{by}" + (f", on {machine}" if machine else "")
+    text += f", {verdict['signature']}" if verdict["signature"] != UNSIGNED else ""
     text += ", in an environment installed anew from the lock" if verdict["fresh_environment"] else ""
     text += ", with the code of the run" if verdict["code"] == "recorded" else ""
     text += ", with code or settings that have changed since" if verdict["inputs"] else ""

@@ -3,106 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import json
+import copy
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ..engine import record as records
+from ..engine.adoption import without_root
 from ..engine.config import compose, quote
-from ..engine.determinism import changed
 from ..engine.errors import UserError
+from ..engine.inputs import of_resolved
 from ..engine.project import project
-from ..engine.record import CONFIG, PROBE, RECORD, Record
+from ..engine.record import CONFIG, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
 from ..lint.lint import suspects
-from . import provenance_diff
+from . import provenance_diff, verdict_files
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
-from .provenance_diff import NOTHING, Difference, contradictions, may_change_results
-from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report, write_verdict
+from .data_stages import DataStages, made_otherwise
+from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, may_change_results, named
+from .rerun import RerunFailed, recorded_settings, rerun
+from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report
 
 MOST_CAUSES = 4
-LAST_LINES = 12  # of a training that failed
-
-
-class RerunFailed(Exception):
-    """The training ended with an error; the text holds its last lines."""
-
-
-def rerun(
-    overrides: Sequence[str],
-    folder: Path,
-    tree: Path,
-    package: str,
-    python: str = sys.executable,
-    pinned: DictConfig | None = None,
-) -> Result:
-    """Train in a process of its own, printing the lines that tell how far it is, and read the result.
-
-    The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
-    own library.
-
-    Raises:
-        RerunFailed: it ended with an error.
-        UserError: the recorded library is not in the tree.
-    """
-    environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
-    library = [] if tree == project().root else recorded_library(tree)
-    here = replace(project(), root=tree, name=package)
-    paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    if pinned is not None and here.adopted:  # its program may import torch before anything else
-        everything = environment | dict(changed(pinned, environment))
-        environment = {name: value for name, value in everything.items() if value is not None}
-    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout
-        try:
-            for line in process.stdout:
-                lines.append(line.rstrip())
-                if re.match(r"epoch \d", line):
-                    print(f"\n  {line.rstrip()}", end="")
-        except BaseException:  # whoever stops us, stops it
-            process.kill()
-            raise
-    if process.returncode:
-        raise RerunFailed("\n".join(lines[-LAST_LINES:]))
-    (directory,) = (path.parent for path in folder.glob(f"*/{RECORD}"))
-    record = json.loads((directory / RECORD).read_text())
-    if (directory / PROBE).exists():
-        seen = json.loads((directory / PROBE).read_text())
-        record |= {"environment": seen["environment"], "inputs": record["inputs"] | {"outside": seen["outside"]}}
-    return recorded_result(directory, record)
-
-
-def recorded_library(tree: Path) -> list[str]:
-    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has no lock."""
-    lock, target = tree / "requirements/samebits.txt", tree / ".samebits"
-    locked = re.search(r"vendor/samebits-\S+\.whl", lock.read_text(encoding="utf-8")) if lock.exists() else None
-    if locked is None:
-        return []
-    if not (tree / locked[0]).exists():
-        raise UserError(f"the recorded code has no {locked[0]}, which it was trained with: leave out CODE= and FRESH=.")
-    if not target.exists():
-        with zipfile.ZipFile(tree / locked[0]) as wheel:
-            wheel.extractall(target)
-    return [str(target)]
 
 
 @dataclass(frozen=True)
@@ -112,8 +45,10 @@ class Options:
     probe: bool = False  # only the first traced steps
     recorded_code: bool = False  # train with the recorded state of the code, not with the one here
     fresh: bool = False  # with that, in an environment that is installed anew from its lock
+    todays_settings: bool = False  # train what configs/ has for the run's command today, and not what was recorded
     operator: bool = False  # name the first differing operator, wherever the first diverging step is
     by: str | None = None  # who verifies, for the verdict's file
+    sign: bool = False  # that file, with the SSH key by which Git signs
 
 
 class Verification:
@@ -128,7 +63,8 @@ class Verification:
         self.reruns = 0
         self.upto: int | None = None  # the last step to compare; all where it is None
         self.tree, self.python = project().root, sys.executable
-        self.overrides: list[str] | None = None  # where the settings here differ from the saved ones
+        self.overrides: list[str] | None = None  # where today's settings are trained, and differ from the recorded ones
+        self.outdated: list[Difference] = []  # why the prepared data are not what the code here makes
         self.machine: dict[str, object] = {}  # that trained again
 
     @cached_property
@@ -142,10 +78,11 @@ class Verification:
         """Find the verdict; a UserError says why nothing can be compared."""
         if found := contradictions(self.run, self.record):
             return self._make(Kind.TAMPERED, causes=found)
-        self.cfg = read_config(self.run, self.root)
-        make_available(self.cfg)
+        self.cfg = recorded_settings(self.record, read_config(self.run, self.root), self.root)
+        made_now = make_available(self.cfg)
         if data := provenance_diff.data_differences(self.record, self.cfg):
-            return self._make(Kind.DIFFERENT_INPUTS, inputs=data)
+            inputs, causes = self._stages().why(data)
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
         self.original = recorded_result(self.run, self.record)
         if self.options.probe:  # the steps that the trace has without a gap, from the first on
             steps = [row["step"] for row in self.original.rows if "batch" in row]
@@ -154,6 +91,10 @@ class Verification:
                 mend = f"use `make reproduce RUN={self.run}`"
                 raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
         inputs = self._choose_code()
+        self.outdated = [] if made_now else self._stages().outdated()  # made by the code here, or by what?
+        if any(name == "settings" for name, *_ in inputs):  # those of today cannot be composed
+            causes = ["the settings in configs/ cannot be composed, so nothing was trained"]
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
         try:
             return self._judge(self._train(), inputs)
         except RerunFailed as error:
@@ -167,14 +108,19 @@ class Verification:
         comparison = compare(self.original, first, self.upto)
         environment = provenance_diff.environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
-        inputs = inputs + [row for row in self._loaded_otherwise(first) if row[0].rpartition(" ")[2] not in listed]
-        found = {"inputs": inputs, "environment": environment, "comparison": comparison}
+        inputs = inputs + [row for row in self._trained_with(first) if row[0].rpartition(" ")[2] not in listed]
+        found = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
+        found["remarks"] = self._remarks()
         if not comparison:
-            return self._make(Kind.IDENTICAL, **found)
+            # the same results all the same: but of other settings, or of data that the code here does not make
+            others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
+            causes = made_otherwise(self.outdated)
+            return self._make(Kind.DIFFERENT_INPUTS if others else Kind.IDENTICAL, **found, causes=causes)
         if inputs:
             found["comparison"] = self._with_operator(comparison)
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
             suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
+            found["causes"] = made_otherwise(self.outdated)
             return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
         if among_themselves := compare(first, self._train(), self.upto):
             found["comparison"] = self._with_operator(among_themselves, again=True)
@@ -192,13 +138,51 @@ class Verification:
         suspected = [] if may_change_results(environment) else self._suspects(first)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
-    def _loaded_otherwise(self, result: Result) -> list[Difference]:
-        """List what a re-run loaded that is not as recorded: another contract of the library, code from elsewhere."""
+    def _stages(self) -> DataStages:
+        before: Path | None = self.root
+        if self.tree == project().root:
+            try:
+                before = None if project().adopted else self.recorded_tree
+            except UserError:
+                before = None
+        return DataStages(self.record, self.cfg, self.root, self.tree, before)
+
+    def _trained_with(self, result: Result) -> list[Difference]:
+        """List what a re-run, by its own record, was trained with that is not as recorded.
+
+        That are settings, data, files of the code, another contract of the library, code from elsewhere. An older
+        library may list other files, so that only those which both list are compared.
+        """
+        mine, theirs = (self._plain(side.inputs["config"]) for side in (self.original, result))
+        found = named("settings", differing(mine, theirs))
+        for kind in ("code", "lock", "data"):
+            one, other = self.original.inputs[kind], result.inputs[kind]
+            common = one.keys() & other.keys()
+            sides = ({name: side[name] for name in common} for side in (one, other))
+            found += named(kind, differing_files(*sides))
         known, loaded = self.original.inputs["outside"], result.inputs["outside"]
-        return provenance_diff.contract_difference(self.original.inputs, result.inputs) + [
+        return [*found, *provenance_diff.contract_difference(self.original.inputs, result.inputs)] + [
             (f"code outside of the package {name}", known.get(name, NOTHING)[:12], sha256[:12])
             for name, sha256 in loaded.items()
             if known.get(name) != sha256
+        ]
+
+    def _plain(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Write settings that count as this library does, with paths from the project's folder."""
+        return of_resolved(without_root(copy.deepcopy(config), self.root))
+
+    def _remarks(self) -> list[str]:
+        """Say how the settings in configs/ differ today, where the recorded ones were trained."""
+        if self.options.todays_settings or self.tree != project().root:
+            return []
+        found, _ = provenance_diff.settings_differences(self.record)
+        if not found:
+            return []
+        listed = ", ".join(f"{name.partition(' ')[2] or name}: {a} recorded, {b} here" for name, a, b in found[:3])
+        more = f" and {len(found) - 3} more" if found[3:] else ""
+        return [
+            f"Trained as recorded; configs/ has other settings for its command today ({listed}{more}):",
+            f"make reproduce RUN={os.path.relpath(self.run)} CONFIG=here   trains those, and compares.",
         ]
 
     def _suspects(self, result: Result) -> list[str]:
@@ -212,8 +196,17 @@ class Verification:
     def _choose_code(self) -> list[Difference]:
         """Decide which code trains; return how it differs from the recorded inputs."""
         if not (self.options.recorded_code or self.options.fresh):
-            settings, self.overrides = provenance_diff.settings_differences(self.record)
+            settings: list[Difference] = []
+            if self.options.todays_settings:
+                if records.settings_of(self.record) is None:
+                    raise UserError(
+                        f"{self.run} was not begun by a command with settings of its own, so what configs/ would make"
+                        " of it today is not known: leave out CONFIG=here."
+                    )
+                settings, self.overrides = provenance_diff.settings_differences(self.record)
             return provenance_diff.code_differences(self.record) + settings
+        if self.options.todays_settings:
+            raise UserError("the recorded code is trained with the recorded settings: leave out CONFIG=here, or CODE=.")
         self.tree = self.recorded_tree
         if self.options.fresh and project().adopted:
             raise UserError("--fresh needs a lock of the packages, which this project has not: leave it out.")
@@ -256,7 +249,9 @@ class Verification:
         """The run's settings in a file, with the paths of the project whose data is read: a tree elsewhere has none."""
         path = self.folder / "settings" / CONFIG
         path.parent.mkdir()
-        path.write_text(OmegaConf.to_yaml(self.cfg), encoding="utf-8")
+        cfg = self.cfg.copy()
+        cfg.publish, cfg.force = None, False  # whatever the file says, a re-run is copied nowhere
+        path.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
         return path
 
     def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
@@ -301,6 +296,10 @@ def verify(run: Path, options: Options, keep: bool = True, root: Path | None = N
     compared.
     """
     started = time.time()
+    if options.sign:
+        if options.probe or not keep:
+            raise UserError("there is no verdict's file to be signed: leave out --sign, or --probe and --no-file.")
+        verdict_files.require_key()
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         verification = Verification(run, options, Path(folder), root)
         verdict = verification.verdict()
@@ -309,12 +308,16 @@ def verify(run: Path, options: Options, keep: bool = True, root: Path | None = N
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
         "by": options.by,
+        "settings": "here" if options.todays_settings else "recorded",
         "code": "recorded" if options.recorded_code or options.fresh else "here",
         "fresh_environment": options.fresh,
         "machine": verification.machine | {"python": platform.python_version()},
     }
     if keep and not options.probe:
-        write_verdict(run, verdict)
+        stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
+        path = verdict_files.write_verdict(run, stem, verdict.as_json())
+        if options.sign:
+            verdict_files.sign(path)
         write_reproducibility_report(verification.root)
     return verdict
 
@@ -323,7 +326,15 @@ def main(arguments: argparse.Namespace) -> None:
     """Print the verdict; the exit status is 0 where it is IDENTICAL, else 1, and 2 where nothing could be compared."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
     run = arguments.run or newest_run()
-    options = Options(arguments.probe, arguments.code == "recorded", arguments.fresh, arguments.op, arguments.by)
+    options = Options(
+        probe=arguments.probe,
+        recorded_code=arguments.code == "recorded",
+        fresh=arguments.fresh,
+        todays_settings=arguments.config == "here",
+        operator=arguments.op,
+        by=arguments.by,
+        sign=arguments.sign,
+    )
     kept = not arguments.no_file
     if arguments.json:  # all that is printed on the way, also by what is started, goes to stderr
         sys.stdout.flush()
@@ -349,9 +360,12 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the one that finished last)")
     described.add_argument("--probe", action="store_true", help="only the first steps, in seconds")
     described.add_argument("--code", choices=("here", "recorded"), default="here", help="which code trains (here)")
+    text = "which settings are trained (recorded); here: what configs/ has for the run's command today"
+    described.add_argument("--config", choices=("here", "recorded"), default="recorded", help=text)
     described.add_argument("--fresh", action="store_true", help="also install the run's packages anew, from its lock")
     described.add_argument("--op", action="store_true", help="name the first differing operator (trains more)")
     described.add_argument("--by", metavar="NAME", help="who verifies; written into the verdict's file")
+    described.add_argument("--sign", action="store_true", help="sign that file with the SSH key by which Git signs")
     described.add_argument("--no-file", action="store_true", help="write neither the verdict nor reproduction.md")
     described.add_argument("--json", action="store_true", help="print the verdict as JSON")
     return described

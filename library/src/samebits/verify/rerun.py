@@ -1,0 +1,120 @@
+"""A training of a recorded run, done again in a process of its own: by which settings, library and folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..engine.config import quote
+from ..engine.determinism import changed
+from ..engine.errors import UserError
+from ..engine.project import project
+from ..engine.record import PROBE, RECORD, Record
+from .comparison import Result, recorded_result
+
+LAST_LINES = 12  # of a training that failed
+
+
+class RerunFailed(Exception):
+    """The training ended with an error; the text holds its last lines."""
+
+
+def rerun(
+    overrides: Sequence[str],
+    folder: Path,
+    tree: Path,
+    package: str,
+    python: str = sys.executable,
+    pinned: DictConfig | None = None,
+) -> Result:
+    """Train in a process of its own, printing the lines that tell how far it is, and read the result.
+
+    The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
+    own library.
+
+    Raises:
+        RerunFailed: it ended with an error.
+        UserError: the recorded library is not in the tree.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
+    library = [] if tree == project().root else recorded_library(tree)
+    here = replace(project(), root=tree, name=package)
+    paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    if pinned is not None and here.adopted:  # its program may import torch before anything else
+        everything = environment | dict(changed(pinned, environment))
+        environment = {name: value for name, value in everything.items() if value is not None}
+    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if re.match(r"epoch \d", line):
+                    print(f"\n  {line.rstrip()}", end="")
+        except BaseException:  # whoever stops us, stops it
+            process.kill()
+            raise
+    if process.returncode:
+        raise RerunFailed("\n".join(lines[-LAST_LINES:]))
+    (directory,) = (path.parent for path in folder.glob(f"*/{RECORD}"))
+    record = json.loads((directory / RECORD).read_text())
+    if (directory / PROBE).exists():
+        seen = json.loads((directory / PROBE).read_text())
+        record |= {"environment": seen["environment"], "inputs": record["inputs"] | {"outside": seen["outside"]}}
+    return recorded_result(directory, record)
+
+
+def recorded_library(tree: Path) -> list[str]:
+    """Unpack the wheel of the library that a recorded tree has locked; return where, or nothing if it has no lock."""
+    lock, target = tree / "requirements/samebits.txt", tree / ".samebits"
+    locked = re.search(r"vendor/samebits-\S+\.whl", lock.read_text(encoding="utf-8")) if lock.exists() else None
+    if locked is None:
+        return []
+    if not (tree / locked[0]).exists():
+        raise UserError(f"the recorded code has no {locked[0]}, which it was trained with: leave out CODE= and FRESH=.")
+    if not target.exists():
+        with zipfile.ZipFile(tree / locked[0]) as wheel:
+            wheel.extractall(target)
+    return [str(target)]
+
+
+def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConfig:
+    """Take each setting that counts from the record, and what does not count (paths, workers, ...) from config.yaml.
+
+    Args:
+        record: the run's.
+        saved: its config.yaml, whose values are those of the record, with paths that begin at `root`.
+        root: of the project whose data is read.
+    """
+
+    def merge(recorded: Any, kept: Any) -> Any:
+        if isinstance(recorded, dict) and isinstance(kept, dict):
+            return kept | {key: merge(value, kept.get(key)) for key, value in recorded.items()}
+        if isinstance(recorded, list):
+            return [merge(value, None) for value in recorded]
+        if isinstance(recorded, dict):
+            return {key: merge(value, None) for key, value in recorded.items()}
+        if isinstance(recorded, str):
+            text = f"{root}/{recorded[2:]}" if recorded.startswith("./") else recorded
+            return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # it is resolved: what looks like a reference is none
+        return recorded
+
+    kept: Any = OmegaConf.to_container(saved, resolve=False)
+    shards = kept["determinism"].get("shards")
+    merged = merge(record["inputs"]["config"], kept)
+    merged["determinism"]["shards"] = shards  # null where each process makes one: the record holds their number
+    return OmegaConf.create(merged)
