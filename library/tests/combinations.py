@@ -144,8 +144,9 @@ def require_exact(
         if resumed is None:  # else it had come to its end before the kill
             workers = f"data.module.num_workers={2 * (place % 2)}"
             run, resumed = train(name, *make(), Killer(hook, after), overrides=(*overrides, workers))
-    if resumed is None:
-        run, resumed = train(name, *make(), overrides=overrides)
+    if resumed is None or not (run / "metrics.json").exists():  # or it was killed while its weights were measured
+        run, again = train(name, *make(), overrides=overrides)
+        resumed = again or resumed
     assert (outcome(run), exact(resumed)) == (outcome(expected), exact(state))
 
 
