@@ -253,7 +253,7 @@ def finish_record(
     from .engine.callbacks import ResourceUsage
     from .engine.trainer import callbacks_of
 
-    loaded = loaded_code.find_loaded(loaded_code.loaded_modules())
+    loaded = loaded_code.find_loaded()
     outside = loaded_code.outside_files(loaded, run.inputs["code"])
     if outside:
         names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])

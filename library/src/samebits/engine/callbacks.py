@@ -293,7 +293,7 @@ class Probe(pl.Callback):
         if trainer.global_step < self.steps:
             return
         if trainer.is_global_zero:
-            loaded = loaded_code.find_loaded(loaded_code.loaded_modules())
+            loaded = loaded_code.find_loaded()
             found = {
                 "environment": environment.describe_environment(loaded),
                 "outside": loaded_code.outside_files(loaded, read_record(self.directory)["inputs"]["code"]),

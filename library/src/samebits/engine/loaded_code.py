@@ -31,6 +31,7 @@ from marshal import loads
 from operator import itemgetter
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from .files import HASHES, file_sha256, hash_cache
 from .inputs import LIBRARY
@@ -42,7 +43,7 @@ COMPILE_ALL = "SAMEBITS_COMPILE_ALL"  # environment variable of a re-run: compar
 PRELOADED = ("LD_PRELOAD", "LD_AUDIT")  # environment variables, for the system's loader
 CODE = (".py", ".pyc", ".pth", ".so", ".pyd", ".dylib")  # ends of names: what Python or the system's loader runs
 GENERATED = re.compile(r"/(torchinductor_[^/]*|\.?triton(_cache)?)/")  # by compilers, while a training runs
-LARGE = 2**20  # bytes; a larger file's hash is kept from one training to the next, while the file is unchanged
+LARGE = 2**18  # bytes; a larger file's hash is kept from one training to the next, while the file is unchanged
 HUGE = 2**29  # bytes; of larger files, as CUDA's are, the size alone is compared: to read them takes seconds
 PRIME = 2**61 - 1
 
@@ -172,12 +173,9 @@ def _longer(path: Path, name: str) -> str:
     return "/".join(["...", *path.parts[-name.count("/") - 1 :]])
 
 
-def find_loaded(modules: Modules) -> Loaded:
-    """Sort what is loaded by where it comes from.
-
-    Args:
-        modules: that are loaded, from `loaded_modules()`.
-    """
+def find_loaded(modules: Modules | None = None) -> Loaded:
+    """Sort what is loaded by where it comes from: these modules, by default all, and all shared objects."""
+    modules = loaded_modules() if modules is None else modules
     cached = (project().runs if project().adopted else project().root) / HASHES.with_name("libraries.json")
     with hash_cache(cached) as hash_large:
         sorting = _Sorting(hash_large)
@@ -350,8 +348,8 @@ class _Sorting:
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else f".../{name}"
 
     def _compare_bytecode(self, name: str, file: str, module: str, always: bool = False) -> None:
-        """Note a module whose bytecode is not that of its source: of own code, and of all where a re-run asks for it."""
-        spec = getattr(sys.modules.get(module), "__spec__", None)
+        """Note a module whose bytecode is not that of its source; of packages, only where a re-run asks for it."""
+        spec: Any = getattr(sys.modules.get(module), "__spec__", None)
         own_loader = type(getattr(spec, "loader", None)) is SourceFileLoader  # others may change the code they load
         if (always or os.environ.get(COMPILE_ALL)) and own_loader and is_foreign(file, str(spec.cached)):
             self.found.bytecode[name] = self._sha256(str(spec.cached))
