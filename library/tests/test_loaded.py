@@ -135,7 +135,7 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "a patched file, listed anew": (
         patch(hide=True),
         "loaded.tiny/metric.py",
-        "tiny/metric.py is not what the run was trained with, though the package has the same version",
+        "tiny/metric.py differs, though its package has the same version; recorded is ",
     ),
     "a file put into a package": (
         lambda place: [place.write("tiny/extra.py", "z = 1\n"), setattr(place, "code", "import tiny.extra")],
@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "another bytecode": (
         replace_bytecode,
         "bytecode.tiny/metric.py",
-        "tiny/metric.py: the bytecode in its __pycache__, which runs here, is not that of its source",
+        "tiny/metric.py has bytecode in its __pycache__ that is not that of its source, and is what runs; not so",
     ),
     "a .pth file that runs code": (pth, "startup.hook.pth", "hook.pth is run by Python at its start"),
     "a sitecustomize among the packages": (
@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
             setattr(place, "code", "import colorsys"),
         ],
         "shadows.python's colorsys.py",
-        "python's colorsys.py is shadowed by .../colorsys.py (1 file, ",
+        "python's colorsys.py is shadowed by .../colorsys.py (1 files, ",
     ),
     "a shared object loaded first": (preload, "preloaded.rounding.so", "rounding.so is loaded before all other"),
 }
@@ -344,9 +344,9 @@ def shadow_metric(place: Place) -> None:
 @pytest.mark.parametrize(
     ("change", "sentences"),
     [
-        (patch_metric, [f"{METRIC} is not what the run was trained with"]),
-        (replace_metric, [f"{METRIC}: the bytecode in its __pycache__"]),
-        (shadow_metric, [f"{METRIC} is not what", "torchmetrics is shadowed by .../torchmetrics ("]),
+        (patch_metric, [f"{METRIC} differs, though its package"]),
+        (replace_metric, [f"{METRIC} has bytecode in its __pycache__"]),
+        (shadow_metric, ["torchmetrics is shadowed by .../torchmetrics (", f"{METRIC} differs"]),
     ],
 )
 def test_a_verdict_names_what_was_loaded(

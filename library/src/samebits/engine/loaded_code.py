@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
-from functools import cache, cached_property
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import distributions
 from importlib.util import MAGIC_NUMBER, source_hash
@@ -74,9 +74,8 @@ class Package:
 
     def listed(self) -> dict[str, str]:
         """List the files' hashes; those of an editable installation hold paths of this computer."""
-        return {
-            name: each.partition(",")[0] for name, each in self.files.items() if not name.startswith("__editable__")
-        }
+        names = (name for name in self.files if not name.startswith("__editable__"))
+        return {name: self.files[name].partition(",")[0] for name in names}
 
 
 @cache
@@ -202,7 +201,7 @@ class _Sorting:
         self.sites = _folders(site_folders)  # of the system's Python, too, where a venv uses them
         self.stdlib = _folders({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
         self.library = _folders({str(LIBRARY)})
-        self.system = (*_folders({sys.prefix, sys.base_prefix}), "/usr/", "/lib")
+        self.python = _folders({sys.prefix, sys.base_prefix})
         self.owners: dict[str, dict[str, str]] = {}  # folders, and what is installed there: name of file and of package
         for package, several in installed().items():
             for each in several:
@@ -264,15 +263,9 @@ class _Sorting:
         return None
 
     def _as_installed(self, file: str) -> str:
-        """Find the path by which Python knows a package's file; links may lead to the folder, or to the file."""
-        if folder := next(filter(file.startswith, self.folders), None):
-            return self.folders[folder] + file[len(folder) :]
-        return file if file.endswith(".py") or file.startswith(self.system) else self._links.get(file, file)
-
-    @cached_property
-    def _links(self) -> dict[str, str]:
-        files = (folder + name for folder, names in self.owners.items() for name in names if not name.endswith(".py"))
-        return {os.path.realpath(file): file for file in files}
+        """Find the path by which Python knows a package's file, whose folder links may lead to."""
+        folder = next(filter(file.startswith, self.folders), "")
+        return self.folders.get(folder, "") + file[len(folder) :]
 
     def _whole(self, folder: str, top: str, without: tuple[str, ...] = ("__pycache__",)) -> str:
         """Summarise all code of a package, or of a module, that lies in a folder."""
@@ -296,10 +289,9 @@ class _Sorting:
     def _unlisted(self, file: str, folder: str, module: str) -> None:
         """Sort what lies where packages are installed, and is in the RECORD of none."""
         name = file[len(folder) :].replace(os.sep, "/")
-        top = name.partition("/")[0]
         if module in STARTUP:
             self.found.startup[module] = self._sha256(file)
-        elif top in self.tops:
+        elif (top := name.partition("/")[0]) in self.tops:
             self.found.patched[name] = self._sha256(file)
         elif f"site-packages/{top}" not in self.found.loaded:
             self.found.loaded[f"site-packages/{top}"] = self._whole(folder, top)
@@ -322,7 +314,7 @@ class _Sorting:
         shadowed = next(filter(None, (files.get(name) for files in self.owners.values())), None) or (
             f"python's {name}" if _stem(top) in sys.stdlib_module_names else None
         )
-        if not module and (str(path).startswith(self.system) or not path.is_relative_to(project().root)):
+        if not module and (str(path).startswith(self.python) or not path.is_relative_to(project().root)):
             self.found.objects[path.name.partition(".so")[0]] = self._sha256(str(path))
         elif module in STARTUP:
             self.found.startup[module] = self._sha256(str(path))
@@ -338,8 +330,7 @@ class _Sorting:
         self.shadowing.append(folder / top)
         content = self._whole(str(folder), top)
         number, _, sha256, *_ = content.split()
-        files = f"{number} files" if number != "1" else "1 file"
-        self.found.shadows[package] = f"{self._label(folder / top, top)} ({files}, {sha256[:12]})"
+        self.found.shadows[package] = f"{self._label(folder / top, top)} ({number} files, {sha256[:12]})"
         if package in installed():
             self.found.loaded[package] = content
 

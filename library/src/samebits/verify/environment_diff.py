@@ -14,40 +14,16 @@ INCIDENTAL = (
     *("system.os", "system.container", "processor.cores", "threads.between operations", ONLY_ONE_HAS),
     *("startup._virtualenv.pth", "loaded.site-packages/_virtualenv.py"),  # of how the environment was made
 )
-# kinds of what differs, the most telling first; loaded code as a sentence: where only the record has it, where it is
-# here alone, and where both have it
+# what is said of loaded code that differs: the kinds in the environment, the most telling first
 LOADED = {
-    "patched": (
-        "{} was changed in its package where the run was trained; here it is as it was installed",
-        "{} is not as its package was installed, nor as it was recorded",
-        "{} is not as its package was installed, nor as it was recorded",
-    ),
-    "loaded": (
-        "{} lay among the packages where the run was trained, and belonged to none; here it is missing",
-        "{} lies among the packages and belongs to none; the run was trained without it",
-        "{} is not what the run was trained with, though the package has the same version",
-    ),
-    "shadows": (
-        "{} was shadowed by {} where the run was trained; here it is the installed one",
-        "{} is shadowed by {}, which is imported in its place; not so where the run was trained",
-        "{} is shadowed by {}; where the run was trained, it was {}",
-    ),
-    "bytecode": (
-        "{}: the bytecode in its __pycache__, which ran where the run was trained, was not that of its source",
-        "{}: the bytecode in its __pycache__, which runs here, is not that of its source: delete it",
-        "{}: the bytecode in its __pycache__, which runs here, is not that of its source: delete it",
-    ),
-    "preloaded": (
-        "{} was loaded before all other libraries (LD_PRELOAD) where the run was trained; not so here",
-        "{} is loaded before all other libraries (LD_PRELOAD); not so where the run was trained",
-        "{} is loaded before all other libraries (LD_PRELOAD), and is not the one that was recorded",
-    ),
-    "startup": (
-        "{} was run by Python at its start where the run was trained; not so here",
-        "{} is run by Python at its start; not so where the run was trained",
-        "{} is run by Python at its start, and is not what was recorded",
-    ),
+    "patched": "is not as its package was installed",
+    "shadows": "is shadowed by {}, which is imported in its place",
+    "loaded": "differs, though its package has the same version",
+    "bytecode": "has bytecode in its __pycache__ that is not that of its source, and is what runs",
+    "preloaded": "is loaded before all other libraries (LD_PRELOAD)",
+    "startup": "is run by Python at its start",
 }
+LOOSE = "lies among the packages and belongs to none"
 OTHERS = ("packages", "threads", "flags", "processor.model", "gpu", "variables", "libraries", "stdlib", "objects")
 
 
@@ -105,10 +81,14 @@ def environment_causes(environment: list[Difference]) -> list[str]:
     found = []
     for name, mine, theirs in environment:
         kind, _, what = name.partition(".")
-        if kind in LOADED and name not in INCIDENTAL:
-            which = 0 if theirs == NOTHING else 1 if mine == NOTHING else 2
-            values = (mine,) if which == 0 else (theirs, mine)
-            found.append(LOADED[kind][which].format(what, *values))
+        if kind not in LOADED or name in INCIDENTAL:
+            continue
+        said = LOOSE if what.startswith("site-packages/") else LOADED[kind]
+        if theirs == NOTHING:
+            found.append(f"where the run was trained, {what} {said.format(mine)}; not so here")
+        else:
+            elsewhere = "not so where the run was trained" if mine == NOTHING else f"recorded is {mine}, here {theirs}"
+            found.append(f"{what} {said.format(theirs)}; {elsewhere}")
     return found
 
 
