@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from samebits.engine import environment, inputs
+from samebits.engine import inputs, loaded_code
 from samebits.engine.code_closure import code_closure, targets
 from samebits.engine.project import Project
 
@@ -75,9 +75,9 @@ def test_only_what_a_training_imports_names_it(tmp_path: Path) -> None:
 
 
 def test_code_that_was_loaded_all_the_same_is_recorded() -> None:
-    loaded = {f"{NAME}.predict": str(ROOT / "src" / NAME / "predict.py")}
-    assert list(environment.outside_files(loaded, [f"{NAME}/train.py"])) == [f"src/{NAME}/predict.py"]
-    assert environment.outside_files(loaded, [f"{NAME}/predict.py"]) == {}
+    loaded = loaded_code.find_loaded({f"{NAME}.predict": str(ROOT / "src" / NAME / "predict.py")})
+    assert list(loaded_code.outside_files(loaded, [f"{NAME}/train.py"])) == [f"src/{NAME}/predict.py"]
+    assert loaded_code.outside_files(loaded, [f"{NAME}/predict.py"]) == {}
 
 
 def release(folder: Path) -> str:

@@ -20,7 +20,7 @@ from .project import UserError, module
 record, source, packages = (
     module("samebits.engine.record"),
     module("samebits.engine.git_snapshot"),
-    module("samebits.engine.environment"),
+    module("samebits.engine.loaded_code"),
 )
 
 
@@ -161,22 +161,25 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def forget() -> None:
-    for function in (packages.package_versions, packages._installed_files, packages._sha256):
-        function.cache_clear()
+    packages.installed.cache_clear()
 
 
 def test_a_file_of_a_package_that_was_patched_is_named(installed: Path) -> None:
     assert packages.package_versions()["tiny-package"] == "1.0"
     assert packages.package_versions()["old-package"] == "0.1"
-    assert packages.patched_files(packages.loaded_modules()) == {}
+    assert packages.find_loaded().patched == {}
     (installed / "tiny_package.py").write_text("x = 2\n")
     forget()
-    assert list(packages.patched_files(packages.loaded_modules())) == ["tiny_package.py"]
+    assert list(packages.find_loaded().patched) == ["tiny_package.py"]
 
 
 def test_code_from_elsewhere_is_named_without_its_folder(installed: Path) -> None:
-    found = packages.outside_files(packages.loaded_modules(), [])
-    assert ".../tiny_package.py" in found and ".../test_record.py" in found
+    (installed / "loose_module.py").write_text("x = 1\n")
+    import_module("loose_module")
+    found = packages.outside_files(packages.find_loaded(), [])
+    assert ".../loose_module.py" in found and ".../tests/test_record.py" in found
+    assert ".../tiny_package.py" not in found  # which is a package, wherever it is installed
+    del sys.modules["loose_module"]
     assert not any("samebits" in name or "site-packages" in name for name in found)
 
 

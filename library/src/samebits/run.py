@@ -249,12 +249,12 @@ def finish_record(
         metrics: exact floats.
         digests: of the weights, from `weights.save`.
     """
-    from .engine import environment
+    from .engine import environment, loaded_code
     from .engine.callbacks import ResourceUsage
     from .engine.trainer import callbacks_of
 
-    modules = environment.loaded_modules()
-    outside = environment.outside_files(modules, run.inputs["code"])
+    loaded = loaded_code.find_loaded()
+    outside = loaded_code.outside_files(loaded, run.inputs["code"])
     if outside:
         names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
         package = project().package.relative_to(project().root)
@@ -275,7 +275,7 @@ def finish_record(
         metrics,
         outputs(run.directory, *digests, metrics),
         inputs={"outside": outside},
-        environment=environment.describe_environment(modules),
+        environment=environment.describe_environment(loaded),
         observed=observed,
     )
     usage.path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from . import environment
+from . import environment, loaded_code
 from .distributed import is_first
 from .errors import PROGRESS_FORM, PROGRESS_SECONDS, UserError
 from .files import AppendLog, write_atomically
@@ -293,10 +293,10 @@ class Probe(pl.Callback):
         if trainer.global_step < self.steps:
             return
         if trainer.is_global_zero:
-            modules = environment.loaded_modules()
+            loaded = loaded_code.find_loaded()
             found = {
-                "environment": environment.describe_environment(modules),
-                "outside": environment.outside_files(modules, read_record(self.directory)["inputs"]["code"]),
+                "environment": environment.describe_environment(loaded),
+                "outside": loaded_code.outside_files(loaded, read_record(self.directory)["inputs"]["code"]),
             }
             write_atomically(self.directory / PROBE, json.dumps(found).encode())
         raise SystemExit(0)

@@ -1,7 +1,7 @@
 """The code that a training can import: what `train.py` and the `_target_`s of its settings lead to, found by reading.
 
 Nothing is run. Imports within functions count as those at the top do; what a program imports by a name that it makes up
-is found only when the training has loaded it (`environment.outside_files`).
+is found only when the training has loaded it (`loaded_code.outside_files`).
 """
 
 from __future__ import annotations

@@ -1,119 +1,21 @@
 """The environment of a training, as it is in force: read in the process, after the Trainer has set its flags.
 
-Beside processor, threads and flags these are the packages that it loaded, and code from elsewhere.
+Beside processor, threads and flags this is the code that it loaded: see loaded_code.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import platform
 import re
-import site
-import sys
-import sysconfig
-from collections.abc import Callable, Iterable
-from email.parser import HeaderParser
-from functools import cache
-from importlib.metadata import distributions
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import __version__
-from .files import file_sha256
-from .inputs import LIBRARY
-from .project import project
-
-STARTUP = ("sitecustomize", "usercustomize")  # modules that Python itself loads at each start, if they are there
-Modules = dict[str, str]  # name and file
-
-
-def loaded_modules() -> Modules:
-    """List the modules that are loaded from files."""
-    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    return {name: file for name, file in files.items() if isinstance(file, str) and os.path.isfile(file)}  # noqa: PTH113
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """List all packages that can be imported, and their versions; of one that is there twice, the first counts."""
-    found: dict[str, str] = {}
-    for each in distributions():
-        text = each.read_text("METADATA") or each.read_text("PKG-INFO") or each.read_text("") or ""  # "": it is a file
-        about = HeaderParser().parsestr(text.partition("\n\n")[0])  # each.metadata would parse the README as well
-        found.setdefault(about["Name"].lower().replace("_", "-"), about["Version"])
-    return dict(sorted(found.items()))
-
-
-def patched_files(modules: Modules) -> dict[str, str]:
-    """Find loaded files of packages that are not as they were installed: path and sha256.
-
-    Each wheel brings a list of its files and their hashes, RECORD; the files are compared with it.
-    """
-    installed = _installed_files()
-    files = {file: installed[file] for file in set(modules.values()) if file in installed}
-    digests = {file: _sha256(file) for file in files}
-    return {
-        name: digests[file].hex()
-        for file, (name, recorded) in sorted(files.items())
-        if base64.urlsafe_b64encode(digests[file]).rstrip(b"=").decode() != recorded
-    }
-
-
-@cache
-def _installed_files() -> dict[str, tuple[str, str]]:
-    """List the files of all packages: path as Python knows it, name, and the sha256 that came with the package."""
-    found: dict[str, tuple[str, str]] = {}
-    for each in distributions():
-        folder = os.path.join(str(each.locate_file("")), "")  # noqa: PTH118 (60,000 Paths would take two seconds)
-        for line in (each.read_text("RECORD") or "").splitlines():  # path,sha256=digest,size; no module's needs quotes
-            name, _, rest = line.partition(",sha256=")
-            if rest:
-                found[folder + name] = name, rest.partition(",")[0]
-    return found
-
-
-@cache
-def _sha256(file: str) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()
-
-
-def outside_files(modules: Modules, hashed: Iterable[str]) -> dict[str, str]:
-    """Find loaded code that is no input of the run and belongs to no installed package: path and sha256.
-
-    Of a path outside of the project only the name is kept, as `.../name.py`: the rest would tell of this computer, and
-    mean nothing on another.
-
-    Args:
-        modules: that are loaded, from `loaded_modules()`.
-        hashed: the files that are inputs, relative to the folder of the project's packages.
-    """
-    root, source = project().root, project().source
-    inputs = {source / name for name in hashed}
-    return {
-        path.relative_to(root).as_posix() if path.is_relative_to(root) else f".../{path.name}": file_sha256(path)
-        for name, path in sorted(_elsewhere(modules).items())
-        if name not in STARTUP and path not in inputs
-    }
-
-
-def startup_modules(modules: Modules) -> dict[str, str]:
-    """Find what Python ran before the training: name and sha256."""
-    return {name: file_sha256(path) for name, path in sorted(_elsewhere(modules).items()) if name in STARTUP}
-
-
-def _elsewhere(modules: Modules) -> dict[str, Path]:
-    """Find what is neither installed nor the library's: name and path of each module."""
-    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    folders |= {*site.getsitepackages(), site.getusersitepackages()}  # of the system's Python, where a venv uses them
-    known = tuple(f"{folder}{os.sep}" for each in (*folders, str(LIBRARY)) for folder in (each, os.path.realpath(each)))
-    others = {name: file for name, file in modules.items() if not file.startswith(known)}
-    resolved = {name: Path(file).resolve() for name, file in others.items()}
-    return {name: path for name, path in resolved.items() if not str(path).startswith(known)}
-
+from .loaded_code import Loaded, package_versions
 
 # Written down by name alone, so that no secret can be among them: what libraries read to choose their arithmetic
 VARIABLES = (
@@ -144,11 +46,11 @@ VARIABLES = (
 )
 
 
-def describe_environment(modules: Modules) -> dict[str, Any]:
+def describe_environment(loaded: Loaded) -> dict[str, Any]:
     """Describe what may change the arithmetic though the inputs are the same.
 
     Args:
-        modules: those that are loaded, from `packages.loaded()`.
+        loaded: the code that is, from `loaded_code.find_loaded`.
     """
     return {
         "python": platform.python_version(),
@@ -165,8 +67,7 @@ def describe_environment(modules: Modules) -> dict[str, Any]:
         "flags": flags(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "packages": package_versions() | {"samebits": __version__},  # also where its source lies in the project
-        "patched": patched_files(modules),
-        "startup": startup_modules(modules),
+        **loaded.as_record(),
     }
 
 

@@ -26,6 +26,7 @@ from ..engine.record import METRICS, RECORD, WEIGHTS, Record
 from ..engine.run_loader import newest_run
 from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read_trace
 from . import provenance_diff
+from .environment_diff import environment_differences
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
 from .verdict_files import read_verdicts, tampered, verdicts_on
 
@@ -217,7 +218,7 @@ def _compare(a: Path, b: Path) -> Comparison:
     comparison = compare(*results)
     inputs = provenance_diff.named("settings", differing(one["inputs"]["config"], other["inputs"]["config"]))
     inputs += provenance_diff.input_differences(one["inputs"], other["inputs"])
-    environment = provenance_diff.environment_differences(*(result.environment for result in results))
+    environment = environment_differences(*(result.environment for result in results))
     console.print(f"A  {one['run']}\nB  {other['run']}\n")
     if not comparison:
         why = "every traced step, every tensor and every metric is the same, bit for bit"
@@ -318,9 +319,19 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("samebits", packages.get("samebits")),
         ("GPU", environment["gpu"] and environment["gpu"]["model"]),
         ("patched", ", ".join(environment["patched"])),
+        ("loaded", _loaded(environment)),
         ("verdicts", verdicts or f"none yet: make reproduce RUN={os.path.relpath(run)}"),
     ]
     return [(label, text) for label, text in lines if text]
+
+
+def _loaded(environment: dict[str, Any]) -> str:
+    counted = {"loaded": "packages", "stdlib": "modules of Python", "objects": "shared objects"}
+    parts = [", ".join(f"{len(environment.get(key, ()))} {what}" for key, what in counted.items())]
+    parts += [f"{package} shadowed by {where}" for package, where in environment.get("shadows", {}).items()]
+    remarkable = {"preloaded": "preloaded", "startup": "run at the start", "bytecode": "not the source's bytecode"}
+    parts += [f"{what}: {', '.join(environment[key])}" for key, what in remarkable.items() if environment.get(key)]
+    return "; ".join(parts)
 
 
 def show_main(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Whether a run's files agree with its record, and what differs here from what it was made of.
 
-Compared are data, code, settings, locked packages and environment, each by content.
+Compared are data, code, settings and locked packages, each by content; of the environment, see environment_diff.
 """
 
 from __future__ import annotations
@@ -283,32 +283,3 @@ def code_diff(changed: list[Difference], make_trees: Callable[[], Sequence[Path]
         where = path.as_posix()
         lines += difflib.unified_diff(before, after, f"before/{where}", f"after/{where}", lineterm="", n=1)
     return "\n".join(lines)
-
-
-ONLY_ONE_HAS = "packages that only one has"
-INCIDENTAL = ("system.os", "system.container", "processor.cores", "threads.between operations", ONLY_ONE_HAS)
-
-
-def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """List how two environments differ, the most telling first; packages that only one of them has make one line."""
-    order = ("patched", "startup", "packages", "threads", "flags", "processor.model", "gpu", "variables", "libraries")
-    found = []
-    for name, *values in differing(one, other):
-        if "{}" in values or (name.startswith("packages.") and NOTHING in values):
-            continue
-        mine, theirs = (value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value for value in values)
-        found.append((name, mine, theirs))
-    a, b = (side.get("packages", {}).keys() for side in (one, other))
-    if a != b:
-        found.append((ONLY_ONE_HAS, _short(sorted(a - b)), _short(sorted(b - a))))
-    return sorted(found, key=lambda row: next((i for i, key in enumerate(order) if row[0].startswith(key)), 99))
-
-
-def _short(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return (", ".join(names[:4]) + more) or NOTHING
-
-
-def may_change_results(environment: list[Difference]) -> bool:
-    """Whether something differs in the environment that is not incidental to the arithmetic."""
-    return any(name not in INCIDENTAL for name, *_ in environment)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def rerun(
     package: str,
     python: str = sys.executable,
     pinned: DictConfig | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Result:
     """Train in a process of its own, printing the lines that tell how far it is, and read the result.
 
@@ -47,6 +48,7 @@ def rerun(
         UserError: the recorded library is not in the tree.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONHOME")}
+    environment |= variables or {}
     library = [] if tree == project().root else recorded_library(tree)
     here = replace(project(), root=tree, name=package)
     paths = [str(here.source), *library, *filter(None, [environment.get("PYTHONPATH")])]

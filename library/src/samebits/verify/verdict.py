@@ -11,7 +11,8 @@ from typing import Any
 from ..engine.files import redact, write_atomically
 from ..engine.project import project
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
-from .provenance_diff import MOST_LINES, Difference, may_change_results
+from .environment_diff import may_change_results
+from .provenance_diff import MOST_LINES, Difference
 from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
 
 REPORT = "reports/reproduction.md"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..engine.adoption import without_root
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
 from ..engine.inputs import of_resolved
+from ..engine.loaded_code import COMPILE_ALL
 from ..engine.project import project
 from ..engine.record import CONFIG, Record
 from ..engine.run_loader import newest_run, read_config
@@ -31,7 +33,8 @@ from ..lint.lint import suspects
 from . import provenance_diff, verdict_files
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
 from .data_stages import DataStages, made_otherwise
-from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, may_change_results, named
+from .environment_diff import environment_causes, environment_differences, may_change_results
+from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, named
 from .rerun import RerunFailed, recorded_settings, rerun
 from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report
 
@@ -106,7 +109,7 @@ class Verification:
     def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
         comparison = compare(self.original, first, self.upto)
-        environment = provenance_diff.environment_differences(self.original.environment, first.environment)
+        environment = environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
         inputs = inputs + [row for row in self._trained_with(first) if row[0].rpartition(" ")[2] not in listed]
         found = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
@@ -122,7 +125,9 @@ class Verification:
             suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
             found["causes"] = made_otherwise(self.outdated)
             return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
-        if among_themselves := compare(first, self._train(), self.upto):
+        again = self._train(variables={COMPILE_ALL: "1"})
+        found["environment"] = environment = environment_differences(self.original.environment, again.environment)
+        if among_themselves := compare(first, again, self.upto):
             found["comparison"] = self._with_operator(among_themselves, again=True)
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
         if self.original.rows and not comparison.divergence and not may_change_results(environment):
@@ -131,10 +136,9 @@ class Verification:
             causes.append("every traced step is the recorded one, and two trainings here agree on what comes out")
             return self._make(Kind.TAMPERED, **found, causes=causes)
         found["comparison"] = self._with_operator(comparison)
-        patched = sorted(dict(first.environment["patched"].items() - self.original.environment["patched"].items()))
-        causes = [f"{name} is not as its package was installed, nor as it was recorded" for name in patched]
+        causes = environment_causes(environment)
         if causes[MOST_CAUSES:]:
-            causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more files; see the table"]
+            causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more; see the table"]
         suspected = [] if may_change_results(environment) else self._suspects(first)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
@@ -221,7 +225,9 @@ class Verification:
             self.python = str(self.tree / ".venv/bin/python")
         return []
 
-    def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
+    def _train(
+        self, *more: str, tree: Path | None = None, upto: int | None = None, variables: Mapping[str, str] | None = None
+    ) -> Result:
         self.reruns += 1
         upto = upto or self.upto
         print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
@@ -240,7 +246,7 @@ class Verification:
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism)
+            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism, variables)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
