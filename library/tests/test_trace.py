@@ -153,7 +153,7 @@ def test_a_trace_made_on_the_device_is_not_compared_with_one_of_hashes(
     everything = list(map(traces.read_trace, found))
     assert traces.first_divergence(*everything[:2]) is None
     evaluated = [row for row in everything[1] if "evaluation" in row]
-    assert len(evaluated) == 3 and all(row["outputs"].startswith("+") for row in evaluated)
+    assert len(evaluated) == 3 and all(row["batch"].startswith("+") for row in evaluated)
     hashes, sums = map(of_training, found[:2])
     assert [row["step"] for row in hashes] == [row["step"] for row in sums] and len(sums) > 5
     assert [row.get(name) for row in hashes for name in ("batch", "rng", "loss")] == [

@@ -225,13 +225,13 @@ class TraceWriter(pl.Callback):
         self.evaluation = {"weights": [], "batch": [], "outputs": []}
 
     def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *rest: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Look at the batch, before the model can change it."""
         self.evaluation["batch"].append(fingerprint.begin_tensors(batch))
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *rest: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int, **named: int
     ) -> None:
         """Look at the outputs, and once at the weights, for which other callbacks may have put in others."""
         self.evaluation["outputs"].append(fingerprint.begin_tensors(outputs))
