@@ -92,7 +92,7 @@ def reseal(copy: Copy, record: dict[str, Any]) -> None:
 
 
 def forge_metric_and_trace(copy: Copy) -> None:
-    """Edit it in the last row of the trace, too, and the hash of the trace in the record: only training again can tell."""
+    """Edit it in the last row of the trace, too, and the hash of that in the record: only training again can tell."""
     forge_metric(copy)
     path = copy.run / "trace.jsonl"
     *lines, last = path.read_text().splitlines(keepends=True)
