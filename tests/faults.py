@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 from .copies import PACKAGE, Copy, flip, write_anew
 
@@ -74,17 +75,33 @@ def patched_file(copy: Copy) -> None:
 
 
 def forge_metric(copy: Copy) -> None:
-    """Edit a metric everywhere, and make a new seal: only training again can tell."""
+    """Edit a metric in its file and in the record, and make a new seal: the trace can tell."""
     for name in ("metrics.json", "record.json"):
         path = copy.run / name
         write_anew(path, re.sub(r'("test/accuracy": )[0-9.]+', r"\g<1>0.99", path.read_text()).encode())
-    record = json.loads((copy.run / "record.json").read_text())
+    reseal(copy, json.loads((copy.run / "record.json").read_text()))
+
+
+def reseal(copy: Copy, record: dict[str, Any]) -> None:
     del record["sha256"]
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     write_anew(
         copy.run / "record.json",
         json.dumps(record | {"sha256": hashlib.sha256(text.encode()).hexdigest()}).encode(),
     )
+
+
+def forge_metric_and_trace(copy: Copy) -> None:
+    """Edit it in the last row of the trace, too, and the hash of that in the record: only training again can tell."""
+    forge_metric(copy)
+    path = copy.run / "trace.jsonl"
+    *lines, last = path.read_text().splitlines(keepends=True)
+    changed = re.sub(r'("test/accuracy": )"[0-9.]+"', r'\g<1>"0.99"', last)
+    assert changed != last
+    write_anew(path, "".join([*lines, changed]).encode())
+    record = json.loads((copy.run / "record.json").read_text())
+    record["outputs"]["trace"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    reseal(copy, record)
 
 
 def remove_line(copy: Copy) -> None:

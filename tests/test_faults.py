@@ -159,8 +159,13 @@ FAULTS = {
         TAMPERED,
         ("metrics.json: test/accuracy is 0.9", "but the record says 0."),
     ),
+    "a metric edited in file and record": Fault(
+        faults.forge_metric, TAMPERED, ("test/accuracy is 0.99 in the record, but the test in trace.jsonl gave 0.",)
+    ),
     "a metric edited everywhere": Fault(
-        faults.forge_metric, TAMPERED, ("test/accuracy: the record says 0.99, training gives 0.",)
+        faults.forge_metric_and_trace,
+        ENVIRONMENT,
+        ("test, column metrics (test/accuracy)", "edited the record, all of its parts alike, cannot be excluded"),
     ),
     "one bit of the weights": Fault(
         lambda copy: flip(copy.run / "model.safetensors", -1),

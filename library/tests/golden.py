@@ -113,7 +113,8 @@ def digests(run: Path) -> dict[str, str]:
     """Return the sha256 of a run's weights, metrics and traced steps; how trace.jsonl is written does not count."""
     outputs = json.loads((run / "record.json").read_text())["outputs"]
     rows = map(json.loads, (run / "trace.jsonl").read_text().splitlines())
-    steps = [{name: row.get(name) for name in ("step", "batch", "rng", "loss", "grad", "weights")} for row in rows]
+    names = ("step", "batch", "rng", "loss", "grad", "weights")
+    steps = [{name: row.get(name) for name in names} for row in rows if "evaluation" not in row]
     return {"weights": outputs["weights"], "metrics": _sha256(outputs["metrics"]), "trace": _sha256(steps)}
 
 

@@ -19,9 +19,13 @@ from .project import module
 fingerprint, traces = module("samebits.engine.fingerprint"), module("samebits.engine.trace_reader")
 
 
+def of_training(path: Path) -> list[dict[str, Any]]:
+    return [row for row in traces.read_trace(path) if "evaluation" not in row]
+
+
 @pytest.fixture
 def rows(trained: Path) -> list[dict[str, Any]]:
-    return list(traces.read_trace(trained / "trace.jsonl"))
+    return of_training(trained / "trace.jsonl")
 
 
 @pytest.fixture
@@ -146,7 +150,11 @@ def test_a_trace_made_on_the_device_is_not_compared_with_one_of_hashes(
         (path,) = (tmp_path / name).glob("*/trace.jsonl")
         found.append(path)
     assert found[1].read_bytes() == found[2].read_bytes()
-    hashes, sums = map(traces.read_trace, found[:2])
+    everything = list(map(traces.read_trace, found))
+    assert traces.first_divergence(*everything[:2]) is None
+    evaluated = [row for row in everything[1] if "evaluation" in row]
+    assert len(evaluated) == 3 and all(row["batch"].startswith("+") for row in evaluated)
+    hashes, sums = map(of_training, found[:2])
     assert [row["step"] for row in hashes] == [row["step"] for row in sums] and len(sums) > 5
     assert [row.get(name) for row in hashes for name in ("batch", "rng", "loss")] == [
         row.get(name) for row in sums for name in ("batch", "rng", "loss")
@@ -181,7 +189,7 @@ def test_later_steps_have_one_entry_and_the_last_is_there(settings: Compose) -> 
     )
     module("dummy.train").train(cfg)
     (path,) = Path(cfg.paths.models).glob("*/trace.jsonl")
-    rows = traces.read_trace(path)
+    rows = of_training(path)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]  # five steps of two batches, the last of one
     assert isinstance(rows[1]["grad"], dict) and isinstance(rows[2]["grad"], str) and "operators" in rows[3]
     assert len(rows[1]["loss"]) == 2 and "grad" not in rows[5] and isinstance(rows[5]["weights"], str)

@@ -19,7 +19,7 @@ from .engine.command_line import one_sentence, own_overrides, restart_pinned, ru
 from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
-from .engine.inputs import collect, data_origin, require_expected, require_prepared
+from .engine.inputs import collect, data_origin, inputs_id, require_expected, require_prepared
 from .engine.project import project, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
@@ -91,11 +91,14 @@ class Run:
             UserError: a metric is not a finite number.
         """
         from .engine import weights
-        from .engine.trainer import measure
+        from .engine.trace_writer import TraceWriter
+        from .engine.trainer import callbacks_of, measure
 
         metrics = measure(trainer, model, datamodule)
         if distributed.is_first():
             digests = weights.save(model, self.directory / "model.safetensors", self.id)
+            for trace in callbacks_of(trainer, TraceWriter):
+                trace.write_measured(digests[0], inputs_id(self.files.inputs))
             finish_record(self.files, trainer, metrics, digests)
         return metrics
 

@@ -25,25 +25,34 @@ WORD, WORDS = 8, 2**21  # bytes; words that are summed up at a time, for which a
 Begun = list[tuple[bytes, list[torch.Tensor]]]  # of a fingerprint that a GPU is making: each tensor's header and sums
 
 
-def add_tensors(sha256: Any, value: Any, levels: int = 5) -> None:
-    """Add all that a value holds to a hash; of tensors and arrays type, shape and bytes.
+def leaves(value: Any, levels: int = 5) -> Iterator[Any]:
+    """List the tensors (arrays are made ones), texts and numbers that a value holds.
 
     Args:
-        sha256: the hash.
         value: nested lists, tuples, dicts and objects.
         levels: of objects in objects that are looked into.
     """
     for leaf in tree_leaves(value):
+        if isinstance(leaf, np.ndarray):
+            try:
+                yield torch.from_numpy(np.asarray(leaf, order="C"))
+            except TypeError:  # an array of texts or objects
+                yield from leaves(leaf.tolist(), levels)
+        elif isinstance(leaf, torch.Tensor | str | bytes | int | float | bool | None):
+            yield leaf
+        elif isinstance(leaf, Mapping):  # which PyTorch takes for a leaf: a BatchEncoding of Hugging Face
+            yield from leaves(dict(leaf), levels)
+        elif levels and not isinstance(leaf, type) and hasattr(leaf, "__dict__"):  # an object that holds tensors
+            yield from leaves(vars(leaf), levels - 1)
+
+
+def add_tensors(sha256: Any, value: Any) -> None:
+    """Add all that a value holds to a hash; of tensors and arrays type, shape and bytes."""
+    for leaf in leaves(value):
         if isinstance(leaf, torch.Tensor):
             _add_tensor(sha256, leaf)
-        elif isinstance(leaf, np.ndarray):
-            _add_tensor(sha256, torch.from_numpy(leaf))
-        elif isinstance(leaf, str | bytes | int | float | bool | None):
+        else:
             sha256.update(repr(leaf).encode())
-        elif isinstance(leaf, Mapping):  # which PyTorch takes for a leaf: a BatchEncoding of Hugging Face
-            add_tensors(sha256, dict(leaf), levels)
-        elif levels and not isinstance(leaf, type) and hasattr(leaf, "__dict__"):  # an object that holds tensors
-            add_tensors(sha256, vars(leaf), levels - 1)
 
 
 def _add_tensor(sha256: Any, tensor: torch.Tensor) -> None:
@@ -118,6 +127,14 @@ def begin(value: Any) -> str | Begun:
     if all(isinstance(each, torch.Tensor) for each in leaves) and any(each.device.type in ON_DEVICE for each in leaves):
         return [(_header(each), _sums(each)) for each in leaves]
     return of_tensors(value)
+
+
+def begin_tensors(value: Any) -> str | Begun:
+    """Begin to fingerprint the tensors alone that a value holds; empty where one of them has no bytes to be read."""
+    try:
+        return begin([leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor)])
+    except RuntimeError:  # one that is nested, or on the device `meta`
+        return ""
 
 
 def collect(begun: Mapping[Any, str | Begun]) -> Callable[[], dict[Any, str]]:

@@ -17,6 +17,13 @@ COLUMNS = {  # in the order of cause and effect
     "grad": "the backward pass",
     "weights": "the optimiser",
 }
+VALIDATION, FINAL, TEST = EVALUATIONS = ("validation", "final validation", "test")  # in the order of their rows
+OF_EVALUATIONS = {
+    "weights": "the weights that are measured",
+    "batch": "the data that they are measured on",
+    "outputs": "what validation_step or test_step returned",
+    "metrics": "how the metrics are computed",
+}
 Row = dict[str, Any]
 
 
@@ -26,18 +33,27 @@ class Divergence:
 
     step: int
     column: str
-    parameters: tuple[str, ...] = ()  # those that differ, where the step has an entry for each
+    parameters: tuple[str, ...] = ()  # those that differ, where the step has an entry for each; names of metrics
     operator: str = ""  # the first whose result differs, where the step's are listed
     since: int = 0  # the last step before at which they were the same; those in between are not traced
+    evaluation: str = ""  # which of the EVALUATIONS, where it is not in a step of training
 
     @property
     def exact(self) -> bool:
         """Whether the step before was the same; if not, the first to differ may be one that is not traced."""
-        return self.step - self.since <= 1
+        return self.step - self.since <= 1 or bool(self.evaluation and self.column != "weights")
+
+    @property
+    def operator_unknown(self) -> bool:
+        """Whether it is in a step of training whose operators are not listed."""
+        return bool(self.step and not self.evaluation and not self.operator)
 
     def when(self) -> str:
-        """Name the step, or the steps between which it is."""
-        return f"step {self.step}" if self.exact else f"a step from {self.since + 1} to {self.step}"
+        """Name the step or evaluation, or the steps between which it is."""
+        if not self.exact:
+            return f"a step from {self.since + 1} to {self.step}"
+        after = f" after step {self.step}" if self.evaluation == VALIDATION else ""
+        return f"{self.evaluation}{after}" if self.evaluation else f"step {self.step}"
 
     def __str__(self) -> str:
         return f"{self.when()}, {self.where()}"
@@ -47,16 +63,17 @@ class Divergence:
         where = f"column {self.column}"
         if self.parameters:
             more = f" and {len(self.parameters) - 1} more" if len(self.parameters) > 1 else ""
-            where += f", parameter {self.parameters[0]}{more}"
+            named = f"{self.parameters[0]}{more}"
+            where += f" ({named})" if self.column == "metrics" else f", parameter {named}"
         return where + (f", operator {self.operator}" if self.operator else "")
 
     def meaning(self) -> str:
         """Say what the column stands for."""
-        if self.step == 0:
+        if self.step == 0 and not self.evaluation:
             return "the initial weights"
         if not self.exact:
             return "the steps in between are not traced"
-        return COLUMNS.get(self.column, self.column)
+        return (OF_EVALUATIONS if self.evaluation else COLUMNS).get(self.column, self.column)
 
 
 def read_trace(path: Path) -> list[Row]:
@@ -87,22 +104,22 @@ def broken_row(path: Path) -> str | None:
 
 
 def first_divergence(one: list[Row], other: list[Row], upto: int | None = None) -> Divergence | None:
-    """Find the first step, and in it the first column, at which two traces differ.
+    """Find the first step or evaluation, and in it the first column, at which two traces differ.
 
-    Steps that only one of them has are passed over, except after the other's end.
+    Those that only one of them has are passed over, except after the other's end.
 
     Args:
         one: rows of a trace.
         other: rows of the other.
         upto: the last step to look at.
     """
-    others = {row["step"]: row for row in other}
-    mine = {row["step"]: row for row in one}
+    others, mine = ({_place(row): row for row in rows} for rows in (other, one))
     since = 0
-    for step in sorted(mine.keys() & others.keys()):
+    for place in sorted(mine.keys() & others.keys()):
+        step = place[0]
         if upto is not None and step > upto:
             return None
-        found = _in_row(mine[step], others[step])
+        found = _in_row(mine[place], others[place])
         if found:
             found = replace(found, since=min(since, found.step))
             return found if found.exact else replace(found, operator="")  # it may only pass on what went wrong before
@@ -112,20 +129,27 @@ def first_divergence(one: list[Row], other: list[Row], upto: int | None = None) 
     return None
 
 
+def _place(row: Row) -> tuple[int, int, int]:
+    """Where a row stands in the order of cause and effect."""
+    evaluation = row.get("evaluation")
+    return row["step"], EVALUATIONS.index(evaluation) + 1 if evaluation in EVALUATIONS else 0, row.get("batches", 0)
+
+
 def _in_row(one: Row, other: Row) -> Divergence | None:
     operator = _first_operator(one.get("operators"), other.get("operators"))
-    for column in COLUMNS:
+    evaluation = one.get("evaluation", "")
+    for column in OF_EVALUATIONS if evaluation else COLUMNS:
         if column not in one or column not in other:
             continue
         mine, theirs = one[column], other[column]
         if isinstance(mine, dict) and isinstance(theirs, dict):
             differing = tuple(name for name in {**mine, **theirs} if _differ(mine.get(name), theirs.get(name)))
             if differing:
-                return Divergence(one["step"], column, differing, operator)
+                return Divergence(one["step"], column, differing, operator, evaluation=evaluation)
         elif isinstance(mine, dict) or isinstance(theirs, dict):
             continue  # one is dense here, the other is not
         elif _differ(mine, theirs):
-            return Divergence(one["step"], column, (), operator)
+            return Divergence(one["step"], column, (), operator, evaluation=evaluation)
     return None
 
 

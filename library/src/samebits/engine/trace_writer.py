@@ -3,15 +3,16 @@
 One line a row. Its columns stand in the order of cause and effect: batch (the data), rng (the global generators after
 the forward pass: hidden draws), loss (forward), grad (backward), weights (the optimiser). The first steps are dense,
 with one entry for each parameter; later ones are rows of single fingerprints, every so many steps; the last says how
-training ended. Of some steps, what each operator computed is listed, too. `follows` is the hash of all lines before, so
-that one cannot be taken out. trace_reader.py reads it.
+training ended. Of some steps, what each operator computed is listed, too. Each evaluation has a row: weights, batch
+(all of them), outputs (the tensors that validation_step or test_step returned), metrics; the last of all is the test's.
+`follows` is the hash of all lines before, so that one cannot be taken out. trace_reader.py reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .files import AppendLog
 from .fingerprint import DIGITS
 from .lightning import pl
 from .sharded_strategy import ShardedStrategy
+from .trace_reader import VALIDATION
 
 NO_RESULT = ("set_", "resize_")  # change what a tensor refers to, before there is anything in it
 
@@ -117,6 +119,9 @@ class TraceWriter(pl.Callback):
         self.operator_trace: OperatorTrace | None = None
         self.between = True  # whether a step has ended and the next not begun
         self.waiting: dict[str, Any] | None = None  # the last row, while its fingerprints are not all there
+        self.batches = 0  # gone through since the last optimiser step, as gradients gather
+        self.evaluation: dict[str, list[Any]] = {}  # fingerprints of the one that is going on
+        self.measured: list[dict[str, Any]] = []  # rows of the kept weights' evaluations
 
     # --- across a kill
 
@@ -193,8 +198,9 @@ class TraceWriter(pl.Callback):
         # now: what loads the next batch is not of interest
         operators = self.operator_trace.stop() if self.operator_trace else []
         if trainer.global_step == self.global_step:  # gradients are still gathering
+            self.batches += 1
             return
-        self.step, self.between = self.step + 1, True
+        self.step, self.between, self.batches = self.step + 1, True, 0
         if self.row is None:
             return
         row, self.row, self.operator_trace = self.row, None, None
@@ -210,6 +216,59 @@ class TraceWriter(pl.Callback):
         if self.written_step != self.step:
             weights = fingerprint.combine(fingerprint.by_name(pl_module.state_dict().items()))
             self._write({"step": self.step, "epoch": trainer.current_epoch, "weights": weights})
+
+    # --- the hooks of an evaluation
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a row."""
+        self._finish()
+        self.evaluation = {"weights": [], "batch": [], "outputs": []}
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Look at the batch, before the model can change it."""
+        self.evaluation["batch"].append(fingerprint.begin_tensors(batch))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int, **named: int
+    ) -> None:
+        """Look at the outputs, and once at the weights, for which other callbacks may have put in others."""
+        self.evaluation["outputs"].append(fingerprint.begin_tensors(outputs))
+        if not self.evaluation["weights"] and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.evaluation["weights"] += [fingerprint.begin(each) for each in pl_module.state_dict().values()]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row of a validation within training, with all that was logged."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        results: Any = trainer._results
+        found = [each for each in results.values() if each.meta.on_epoch and not each.has_reset]
+        metrics = {results._forked_name(each, False)[1]: each._computed for each in found}
+        logged = {name: value for name, value in metrics.items() if isinstance(value, torch.Tensor)}
+        self._write(self._evaluated(VALIDATION, logged) | ({"batches": self.batches} if self.batches else {}))
+
+    on_test_start, on_test_batch_start = on_validation_start, on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+
+    def keep_measured(self, kind: str, metrics: Mapping[str, Any]) -> None:
+        """Keep what was seen in an evaluation of the kept weights, and its metrics, for `write_measured`."""
+        if self.evaluation:  # there was a batch
+            self.measured.append(self._evaluated(kind, metrics))
+
+    def write_measured(self, weights: str, inputs: str) -> None:
+        """Write the rows of the kept weights, with their sha256 and the hash of the inputs, which names a run."""
+        for row in self.measured:
+            self._write(row | {"weights": weights, "inputs": inputs})
+        self.measured = []
+
+    def _evaluated(self, kind: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        row: dict[str, Any] = {"step": self.step, "evaluation": kind}
+        for column, begun in self.evaluation.items():
+            found = fingerprint.collect(dict(enumerate(begun)))()
+            row[column] = fingerprint.combine({f"{place:09}": each for place, each in found.items()})
+        self.evaluation = {}
+        return row | {"metrics": {name: repr(float(value)) for name, value in metrics.items()}}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave nothing switched on, and no row unwritten."""
@@ -234,4 +293,5 @@ class TraceWriter(pl.Callback):
     def _write(self, row: dict[str, Any]) -> None:
         row["follows"] = self.file.sha256.hexdigest()[:DIGITS]
         self.file.append(f"{json.dumps(row)}\n".encode())
-        self.written_step = row["step"]
+        if "evaluation" not in row:
+            self.written_step = row["step"]

@@ -51,6 +51,7 @@ from .lightning import (
 from .randomness import Reseed
 from .record import COMPUTE, HISTORY
 from .sharded_strategy import ProcessGroup, ShardedStrategy, has_lost_a_peer
+from .trace_reader import FINAL, TEST
 from .trace_writer import TraceWriter
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
@@ -327,9 +328,16 @@ def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Light
     kept = KeptWeights(model)
     trainer.callbacks.append(kept)  # type: ignore[attr-defined] # last of all
     try:
-        for evaluate in (trainer.validate, trainer.test) if validates(trainer, model, datamodule) else (trainer.test,):
-            for measured in evaluate(model, datamodule=datamodule, verbose=False):  # one for each loader
-                metrics |= measured
+        evaluations = {FINAL: trainer.validate, TEST: trainer.test}
+        if not validates(trainer, model, datamodule):
+            del evaluations[FINAL]
+        for kind, evaluate in evaluations.items():
+            measured: dict[str, Any] = {}
+            for found in evaluate(model, datamodule=datamodule, verbose=False):  # one for each loader
+                measured |= found
+            metrics |= measured
+            for trace in callbacks_of(trainer, TraceWriter):
+                trace.keep_measured(kind, measured)
     except RuntimeError as error:
         exit_if_peer_lost(error, "the same command goes on from the last checkpoint")
         raise

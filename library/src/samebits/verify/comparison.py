@@ -146,6 +146,20 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
 
 
+def unexplained(comparison: Comparison, explained: bool) -> list[str]:
+    """Say what a difference means that inputs and, if it is not `explained`, environment do not account for."""
+    first = comparison.divergence
+    if explained and first is not None and first.column != "metrics":
+        return []
+    found = []
+    if first is not None and first.step == 0 and not first.evaluation:
+        found.append("the initial weights, which follow from seed, code and packages alone, are others: this record is")
+        found[0] += " not of these inputs, unless building the model reads something that no record names"
+    if first is None:
+        found.append("every traced step and evaluation is the recorded one, so only what is written of them differs")
+    return [*found, "that somebody edited the record, all of its parts alike, cannot be excluded"]
+
+
 def terminal() -> Console:
     """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
     return Console(markup=False, highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)

@@ -36,6 +36,7 @@ from .verdict_files import tampered
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 NOTHING = "—"  # where one side has no value
+MEASURED = (trace_reader.FINAL, trace_reader.TEST)  # the evaluations that give a run's metrics
 MOST_LINES = 40  # of a diff, and rows of a table, on the terminal; the verdict's file has all
 Difference = tuple[str, str, str]  # name, value of the one, value of the other
 
@@ -135,11 +136,35 @@ def _trace(run: Path, record: Record) -> list[str]:
         return [f"{TRACE} is there, but the record knows of none"] if path.exists() else []
     if not path.exists():
         return [f"{TRACE} is missing"]
-    if file_sha256(path) == recorded["sha256"]:
-        return []
+    where = trace_reader.broken_row(path)
+    if file_sha256(path) == recorded["sha256"] and not where:
+        return _evaluations(path, record)
     count = len(trace_reader.read_trace(path))
-    where = trace_reader.broken_row(path) or "its last lines are not those of the record"
+    where = where or "its last lines are not those of the record"
     return [f"{TRACE} was edited: {where}; it has {count} rows, and the record says {recorded['rows']}"]
+
+
+def _evaluations(path: Path, record: Record) -> list[str]:
+    """Compare the record with the last rows of its trace: those of the evaluations of the weights that were kept."""
+    outputs, digits = record["outputs"], inputs_id(record["inputs"])
+    rows = [row for row in trace_reader.read_trace(path)[-len(MEASURED) :] if row.get("evaluation") in MEASURED]
+    gave = {name: (row["evaluation"], value) for row in rows for name, value in row["metrics"].items()}
+    found = [
+        f"{TRACE} is that of a run whose inputs have the hash {row['inputs']}, but those of the record have {digits}"
+        for row in rows[-1:]
+        if row["inputs"] != digits
+    ]
+    found += [
+        f"{TRACE}: the {row['evaluation']} measured the weights {row['weights'][:12]}, but the record is that of"
+        f" {outputs['weights'][:12]}"
+        for row in rows
+        if row["weights"] != outputs["weights"]
+    ]
+    return found + [
+        f"{name} is {value} in the record, but the {gave[name][0]} in {TRACE} gave {gave[name][1]}"
+        for name, value in outputs["metrics"].items()
+        if name in gave and gave[name][1] != repr(float(value))
+    ]
 
 
 def _weights(run: Path, record: Record) -> list[str]:
@@ -152,8 +177,12 @@ def _weights(run: Path, record: Record) -> list[str]:
         return [str(error)]
     if made_by != record["run"]:
         return [f"{WEIGHTS} is that of the run {made_by}, but the record is that of {record['run']}"]
-    changed = differing_files(record["outputs"]["tensors"], weights.digests(path.read_bytes())[1])
-    return [f"{WEIGHTS}: the tensor {name} is not the one whose hash is in the record" for name, *_ in changed]
+    whole, each = weights.digests(path.read_bytes())
+    changed = differing_files(record["outputs"]["tensors"], each)
+    found = [f"{WEIGHTS}: the tensor {name} is not the one whose hash is in the record" for name, *_ in changed]
+    if not found and whole != record["outputs"]["weights"]:
+        found.append(f"{WEIGHTS} has the hash {whole[:12]}, and the record says {record['outputs']['weights'][:12]}")
+    return found
 
 
 def _other_files(run: Path, record: Record) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine.files import redact, write_atomically
 from ..engine.project import project
+from ..engine.trace_reader import Divergence
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
 from .environment_diff import may_change_results
 from .provenance_diff import MOST_LINES, Difference
@@ -142,7 +143,7 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
         ]
     if verdict.kind is Kind.NONDETERMINISTIC:
         first = verdict.comparison.divergence if verdict.comparison else None
-        known = first is None or first.operator or first.step == 0
+        known = first is None or not first.operator_unknown
         return [
             *([] if known else [f"make reproduce RUN={name} OP=1   names the first operator that differs"]),
             "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
@@ -189,8 +190,9 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
 HEADER = """# Reproduction
 
 Written by `make reproduce` from the verdicts beside each run. A run was trained again from its recorded inputs, in a
-process of its own; every traced step (batch, random numbers, loss, gradients, weights), every tensor and every metric
-was compared bit for bit. Where no signature is named, the verdict is not signed.
+process of its own; every traced step (batch, random numbers, loss, gradients, weights) and evaluation (weights, batch,
+outputs, metrics), every tensor and every metric was compared bit for bit. Where no signature is named, the verdict is
+not signed.
 """
 
 
@@ -234,7 +236,7 @@ def _sentence(verdict: dict[str, Any]) -> str:
     comparison = verdict["comparison"] or {}
     first, distance = comparison.get("divergence"), comparison.get("distance")
     if first:
-        text += f" The first difference is at step {first['step']}, column {first['column']}."
+        text += f" The first difference is at {Divergence(**first)}."
     if distance:
         text += (
             f" {distance['numbers']:,} of {distance['total']:,} weights differ, by at most {distance['largest']:.3g}"

@@ -31,7 +31,7 @@ from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
 from ..lint.lint import suspects
 from . import provenance_diff, verdict_files
-from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
+from .comparison import Comparison, Result, compare, nothing_compared, recorded_result, unexplained
 from .data_stages import DataStages, made_otherwise
 from .environment_diff import environment_causes, environment_differences, may_change_results
 from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, named
@@ -88,7 +88,7 @@ class Verification:
             return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
         self.original = recorded_result(self.run, self.record)
         if self.options.probe:  # the steps that the trace has without a gap, from the first on
-            steps = [row["step"] for row in self.original.rows if "batch" in row]
+            steps = [row["step"] for row in self.original.rows if "loss" in row]
             self.upto = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
             if not self.upto:
                 mend = f"use `make reproduce RUN={self.run}`"
@@ -130,16 +130,13 @@ class Verification:
         if among_themselves := compare(first, again, self.upto):
             found["comparison"] = self._with_operator(among_themselves, again=True)
             return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
-        if self.original.rows and not comparison.divergence and not may_change_results(environment):
-            causes = [f"{name}: the record says {a}, training gives {b}" for name, a, b in comparison.metrics]
-            causes += [f"the tensor {name} is not what training gives" for name in comparison.tensors]
-            causes.append("every traced step is the recorded one, and two trainings here agree on what comes out")
-            return self._make(Kind.TAMPERED, **found, causes=causes)
         found["comparison"] = self._with_operator(comparison)
         causes = environment_causes(environment)
         if causes[MOST_CAUSES:]:
             causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more; see the table"]
-        suspected = [] if may_change_results(environment) else self._suspects(first)
+        explained = may_change_results(environment)
+        causes += unexplained(comparison, explained)
+        suspected = [] if explained else self._suspects(first)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
     def _stages(self) -> DataStages:
@@ -263,7 +260,7 @@ class Verification:
     def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
         """Name the first differing operator, if asked to and if it is not known yet."""
         first = comparison.divergence
-        if not self.options.operator or first is None or first.operator or first.step == 0:
+        if not self.options.operator or first is None or not first.operator_unknown:
             return comparison
         steps = range(first.since + 1, first.step + 1)  # those that were not traced may hold the first to differ
         more = f"callbacks.trace.operators={list(steps)}".replace(" ", "")
