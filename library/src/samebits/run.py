@@ -232,6 +232,8 @@ def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
                 " the record leaves it out: put it into data/external/, or its name into .gitignore.",
                 file=sys.stderr,
             )
+        if cfg.snapshot and "remark" in described:
+            print(f"warning: {described['remark']}.", file=sys.stderr)
         tags = {"tags": [str(tag) for tag in cfg.tags]} if cfg.get("tags") else {}
         return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides(), **tags}
 

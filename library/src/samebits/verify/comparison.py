@@ -290,8 +290,8 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
     environment, outputs, origin = record["environment"], record["outputs"], inputs.get("origin", {})
     config, determinism, packages = inputs["config"], inputs["config"]["determinism"], environment["packages"]
     starts = f" in {observed['starts']} starts" if observed["starts"] > 1 else ""
-    code = f"commit {source['commit'][:12]}" if "commit" in source else f"tree {source['tree'][:12]}, "
-    code += source.get("remark", "")
+    code = f"commit {source['commit'][:12]}" if "commit" in source else f"tree {source['tree'][:12]}"
+    code += f", {source['remark']}" if "remark" in source else ""
     if changed := source.get("changed"):
         more = ", ..." if len(changed) > 3 else ""
         code += f", and {len(changed)} files that differed from it: {', '.join(changed[:3])}{more}"
