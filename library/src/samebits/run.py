@@ -20,7 +20,7 @@ from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
 from .engine.inputs import collect, data_origin, require_expected, require_prepared
-from .engine.project import project, use_project
+from .engine.project import project, require_own_program, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: a setting, a data file or a package is wrong or missing; nothing has been written then.
     """
+    require_own_program()
     check(cfg, is_saved())
     require_prepared(cfg)
     inputs = collect(cfg)

@@ -54,7 +54,8 @@ def git(root: Path, *words: str, **variables: str) -> bytes:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"git {words[0]} failed"]
         line = next((line for line in said if line.startswith(("fatal: ", "error: "))), said[0])
-        raise NoGit(line.removeprefix("fatal: ").removeprefix("error: ").rstrip("."))
+        mend = f"; git config --global --add safe.directory {root} trusts it" if "dubious ownership" in line else ""
+        raise NoGit(line.removeprefix("fatal: ").removeprefix("error: ").rstrip(".") + mend)
     return done.stdout
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -193,7 +192,7 @@ def nothing_compared() -> Iterator[None]:
     """Leave with the exit status 2 after an error that nobody foresaw: Python's own, 1, means that results differ."""
     try:
         yield
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception:
         traceback.print_exc()
@@ -264,8 +263,10 @@ def find_run(path: Path) -> Path:
     """Find the run that made some weights, by the id in the file; a UserError where it is not here, or has others."""
     run_id = weights.read_run(path)
     tensors = weights.digests(path.read_bytes())[1]
-    paths = [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]
-    candidates = {found.parent: json.loads(found.read_text()) for found in paths}
+    candidates = {}
+    for found in [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]:
+        with suppress(UserError):  # of a record that is damaged, the command that is given the run tells
+            candidates[found.parent] = records.read_json(found)
     named = [run for run, record in candidates.items() if record.get("run") == run_id]
     if not named:
         raise UserError(

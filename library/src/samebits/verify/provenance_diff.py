@@ -25,7 +25,7 @@ from ..engine import git_snapshot, trace_reader, weights
 from ..engine import record as records
 from ..engine.config import compose
 from ..engine.errors import UserError
-from ..engine.files import file_sha256, present_sha256
+from ..engine.files import JUNK, file_sha256, present_sha256
 from ..engine.git_snapshot import PATCH
 from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_sha256, of_resolved, settings_that_count
 from ..engine.project import project
@@ -177,7 +177,7 @@ CODE = (
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore", "models/.gitignore", "reports/.gitignore"),
     *("data/README.md", "data/.gitignore", "data/external/.gitkeep", "data/interim/.gitkeep"),
 )
-NO_CODE = ("__pycache__", "*.egg-info", ".ipynb_checkpoints", ".*_cache", ".DS_Store")
+NO_CODE = (*(name for name in JUNK if name != ".gitkeep"), "*.egg-info", ".*_cache")
 INSTEAD = "compare with the code here by leaving out CODE= and FRESH="
 
 

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..engine.errors import UserError
 from ..engine.files import redact, write_atomically
 from ..engine.project import project
+from ..engine.record import read_finished
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
 from .provenance_diff import MOST_LINES, Difference, may_change_results
 from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
@@ -37,6 +39,7 @@ class Verdict:
     portable: bool = False  # whether it promises the same bits on other processors
     remarks: list[str] = field(default_factory=list)  # what is known besides, and alters nothing
     details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where, on which record
+    kept: bool = True  # whether its file is beside the run
 
     @property
     def status(self) -> int:
@@ -46,7 +49,9 @@ class Verdict:
     def as_json(self) -> str:
         """Give everything as JSON, sealed; logins in addresses are left out."""
         found = {"verdict": self.kind.title, "meaning": self.kind.value, **asdict(self), **self.details}
-        plain = json.loads(json.dumps({key: value for key, value in found.items() if key not in ("kind", "details")}))
+        plain = json.loads(
+            json.dumps({key: value for key, value in found.items() if key not in ("kind", "details", "kept")})
+        )
         return json.dumps(seal(redact(plain)), indent=2)
 
 
@@ -198,13 +203,16 @@ def write_reproducibility_report(root: Path) -> None:
     if project().adopted:  # whose folders are its own
         return
     folders = sorted({path.parents[1] for place in places(root) for path in place.glob(f"*/{VERDICTS}/*.json")})
-    sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
+    sections = [section for folder in folders for section in _section(folder, root)]
     (root / REPORT).parent.mkdir(exist_ok=True)
     write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())
 
 
-def _section(folder: Path, root: Path) -> str:
-    record = json.loads((folder / "record.json").read_text())
+def _section(folder: Path, root: Path) -> list[str]:
+    try:
+        record = read_finished(folder)
+    except UserError:  # which a command that is given the run tells
+        return []
     environment, observed = record["environment"], record["observed"]
     commit = record["source"].get("commit")
     where = f" at commit `{commit[:12]}`" if commit else ""
@@ -218,7 +226,7 @@ def _section(folder: Path, root: Path) -> str:
     verdicts, wrong = read_verdicts(folder, record)
     found = [_sentence(verdict) for verdict in verdicts if verdict["verdict"] != here]
     found += [f"- Not counted: {sentence}." for sentence in wrong]
-    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
+    return ["\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])]
 
 
 def _sentence(verdict: dict[str, Any]) -> str:

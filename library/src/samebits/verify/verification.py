@@ -33,7 +33,8 @@ from .comparison import Comparison, Result, compare, nothing_compared, recorded_
 from .data_stages import DataStages, made_otherwise
 from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, may_change_results, named
 from .rerun import RerunFailed, recorded_settings, rerun
-from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report
+from .verdict import REPORT, Kind, Verdict, print_verdict, write_reproducibility_report
+from .verdict_files import VERDICTS
 
 MOST_CAUSES = 4
 
@@ -315,11 +316,30 @@ def verify(run: Path, options: Options, keep: bool = True, root: Path | None = N
     }
     if keep and not options.probe:
         stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
-        path = verdict_files.write_verdict(run, stem, verdict.as_json())
-        if options.sign:
-            verdict_files.sign(path)
-        write_reproducibility_report(verification.root)
+        keep_verdict(verdict, run, stem, options.sign)
+        try:
+            write_reproducibility_report(verification.root)
+        except OSError as error:
+            verdict.remarks.append(f"{REPORT} could not be written ({error.strerror}), so it does not tell of this.")
     return verdict
+
+
+def keep_verdict(verdict: Verdict, run: Path, stem: str, sign: bool) -> None:
+    """Write a verdict beside the run; where that is not possible, into the working directory, or say that it is lost."""
+    text, beside = verdict.as_json(), f"{os.path.relpath(run)}/{VERDICTS}"
+    try:
+        try:
+            path = verdict_files.write_verdict(run / VERDICTS, stem, text)
+        except OSError as error:
+            verdict.kept, reason = False, error.strerror
+            path = verdict_files.write_verdict(Path.cwd(), f"{verdict.run}-{stem}", text)
+            verdict.remarks.append(f"{beside} cannot be written ({reason}), so the verdict's file is ./{path.name}.")
+        if sign:
+            verdict_files.sign(path)
+    except OSError as error:
+        verdict.remarks.append(f"No file keeps this verdict: neither {beside} nor . can be written ({error.strerror}).")
+    except UserError as error:
+        verdict.remarks.append(f"The verdict's file is not signed: {error}")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -347,7 +367,7 @@ def main(arguments: argparse.Namespace) -> None:
         os.dup2(out, 1)
         print(verdict.as_json())
     else:
-        print_verdict(verdict, run, kept)
+        print_verdict(verdict, run, kept and verdict.kept)
     raise SystemExit(verdict.status)
 
 
