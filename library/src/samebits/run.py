@@ -74,9 +74,16 @@ class Run:
 
         equip(trainer, self.cfg, self.directory, validates(trainer, model, datamodule))
         require_measurable(trainer, model, datamodule)
+        new = distributed.is_first() and not self.files.record
         if distributed.is_first():
             begin_record(self.files, self.cfg)
-        fit(trainer, model, datamodule)
+        try:
+            fit(trainer, model, datamodule)
+        except Exception:
+            if new and not trainer.global_step:  # refused before its first step, it is no run that could go on
+                self.files.discard()
+                git_snapshot.drop(project().root, self.id)
+            raise
         keep_best(trainer, model)
 
     def test(

@@ -209,9 +209,11 @@ def only_process(path: Path, what: Path) -> Iterator[None]:
 
 
 # what systems, editors and file servers leave in folders, and no program reads; data/ is looked at without it
-JUNK = (".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "Thumbs.db", "ehthumbs.db")
-JUNK += ("desktop.ini", ".directory", ".ipynb_checkpoints", "__pycache__", ".*.sw[a-p]", "*~", ".~lock.*", ".nfs*")
-JUNK += (".fuse_hidden*", ".gitkeep")
+JUNK = (
+    *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "Thumbs.db", "ehthumbs.db"),
+    *("desktop.ini", ".directory", ".ipynb_checkpoints", "__pycache__", ".*.sw[a-p]", "*~", ".~lock.*", ".nfs*"),
+    *(".fuse_hidden*", ".gitkeep"),
+)
 _junk = re.compile("|".join(map(fnmatch.translate, JUNK)))
 
 

@@ -103,6 +103,12 @@ def take_snapshot(root: Path, run: str | None, directory: Path) -> dict[str, Any
     return described | ({"remark": "; ".join(map(_printable, missing))} if missing else {})
 
 
+def drop(root: Path, run: str) -> None:
+    """Let Git forget the state of the code of a run that is not there."""
+    with suppress(NoGit):
+        git(root, "update-ref", "-d", f"refs/runs/{run}")
+
+
 def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any], missing: list[str]) -> None:
     """Keep how the code differs from the commit; describe it, and add sentences on what is missing."""
     commit = described["commit"]

@@ -19,7 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -223,6 +223,13 @@ class RunDirectory:
         began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
         started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}
         write_record(self.directory, started | {"observed": {"status": "running", "started": began}})
+
+    def discard(self) -> None:
+        """Remove what `start` has written, and what a training writes before its first step."""
+        for name in (RECORD, CONFIG, PATCH, TRACE, HISTORY, COMPUTE):
+            (self.directory / name).unlink(missing_ok=True)
+        with suppress(OSError):  # other files stay
+            self.directory.rmdir()
 
     def finish(self, metrics: dict[str, float], outputs: dict[str, Any], **parts: dict[str, Any]) -> None:
         """Write the record and, as the last file, metrics.json: exact floats.

@@ -40,9 +40,9 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
     try:
         cfg = OmegaConf.create(_absolute(OmegaConf.to_container(OmegaConf.load(path)), root or project().root))
         assert isinstance(cfg, DictConfig)
-    except (YAMLError, OmegaConfBaseException, AssertionError) as error:
+        check(cfg, saved=True)
+    except (YAMLError, OmegaConfBaseException, AssertionError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged: take it from Git again (git checkout -- {path}).") from error
-    check(cfg, saved=True)
     return cfg
 
 

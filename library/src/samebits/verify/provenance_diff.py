@@ -97,19 +97,24 @@ def _name(run: Path, record: Record) -> list[str]:
     return found
 
 
+# what reading a file raises that holds no settings
+UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, AttributeError, LookupError, TypeError)
+
+
 def _config(run: Path, record: Record) -> list[str]:
     path = run / CONFIG
     if not path.exists():
         return [f"{CONFIG} is missing"]
-    with suppress(yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+    with suppress(*UNREADABLE):
         # word for word, which a reader in C compares thirty times as fast
         if of_resolved(yaml.load(path.read_bytes(), LOADER)) == record["inputs"]["config"]:
             return []
     try:
         cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig)
+        if not isinstance(cfg, DictConfig):
+            raise ValueError("it is a list")
         here = settings_that_count(cfg)
-    except (yaml.YAMLError, AssertionError, ValueError, AttributeError, KeyError) as error:
+    except UNREADABLE as error:
         return [f"{CONFIG} cannot be read ({' '.join(str(error).split())})"]
     return _other_values(CONFIG, record["inputs"]["config"], here)
 
@@ -124,7 +129,7 @@ def _metrics(run: Path, record: Record) -> list[str]:
         return [f"{METRICS} is missing"]
     try:
         here = json.loads((run / METRICS).read_text())
-    except ValueError:
+    except (OSError, ValueError):
         return [f"{METRICS} cannot be read"]
     return _other_values(METRICS, record["outputs"]["metrics"], here)
 

@@ -47,8 +47,9 @@ def seal(verdict: dict[str, Any]) -> dict[str, Any]:
     return content | {"sha256": json_sha256(content)}
 
 
-def write_verdict(folder: Path, name: str, text: str) -> Path:
-    """Write the text of a sealed verdict into a folder, under a name of its own."""
+def write_verdict(run: Path, name: str, text: str) -> Path:
+    """Write the text of a sealed verdict beside the run, under a name of its own."""
+    folder = run / VERDICTS
     folder.mkdir(exist_ok=True)
     path, number = folder / f"{name}.json", 2
     while path.exists():

@@ -22,6 +22,7 @@ from ..engine import record as records
 from ..engine.adoption import without_root
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
+from ..engine.files import write_atomically
 from ..engine.inputs import of_resolved
 from ..engine.project import project
 from ..engine.record import CONFIG, Record
@@ -320,24 +321,25 @@ def verify(run: Path, options: Options, keep: bool = True, root: Path | None = N
         try:
             write_reproducibility_report(verification.root)
         except OSError as error:
-            verdict.remarks.append(f"{REPORT} could not be written ({error.strerror}), so it does not tell of this.")
+            verdict.remarks.append(f"{REPORT} cannot be written ({error.strerror}), so it does not tell of this.")
     return verdict
 
 
 def keep_verdict(verdict: Verdict, run: Path, stem: str, sign: bool) -> None:
-    """Write a verdict beside the run; where that is not possible, into the working directory, or say that it is lost."""
+    """Write a verdict beside the run, or else into the working directory; say where, if that is not as ever."""
     text, beside = verdict.as_json(), f"{os.path.relpath(run)}/{VERDICTS}"
     try:
         try:
-            path = verdict_files.write_verdict(run / VERDICTS, stem, text)
+            path = verdict_files.write_verdict(run, stem, text)
         except OSError as error:
             verdict.kept, reason = False, error.strerror
-            path = verdict_files.write_verdict(Path.cwd(), f"{verdict.run}-{stem}", text)
+            path = Path.cwd() / f"{verdict.run}-{stem}.json"
+            write_atomically(path, f"{text}\n".encode())
             verdict.remarks.append(f"{beside} cannot be written ({reason}), so the verdict's file is ./{path.name}.")
         if sign:
             verdict_files.sign(path)
-    except OSError as error:
-        verdict.remarks.append(f"No file keeps this verdict: neither {beside} nor . can be written ({error.strerror}).")
+    except OSError:
+        verdict.remarks.append(f"No file keeps this verdict: neither {beside} nor this folder can be written.")
     except UserError as error:
         verdict.remarks.append(f"The verdict's file is not signed: {error}")
 
