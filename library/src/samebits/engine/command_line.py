@@ -57,7 +57,13 @@ def usage(command: str) -> str:
 
 
 USER_MISTAKE, UNREAD = 2, 141  # exit statuses
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)  # OSError.errno where a file or folder may not be used
+DENIED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.ENOTDIR,
+)  # OSError.errno where a file or folder may not be used
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
 SHOW = {"--cfg", "-c", "--info", "-i"}  # Hydra's own: print, and do nothing
