@@ -116,7 +116,8 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
         apart = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         real, objects = (root / text(root, "rev-parse", "--git-path", name) for name in ("index", "objects"))
         with suppress(OSError):
-            shutil.copyfile(real, apart["GIT_INDEX_FILE"])  # with it, Git need not read files that have not changed
+            # with it, Git need not read files that have not changed; by its date, it knows which may have since then
+            shutil.copy2(real, apart["GIT_INDEX_FILE"])
         new = Path(folder) / "objects"
         try:
             tree, large = _tree(root, commit, apart)

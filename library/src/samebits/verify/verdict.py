@@ -176,7 +176,8 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
         return ["bring the run's data back, and compare again; new data are a new run"]
     if other_data:
         return [
-            "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
+            "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's;",
+            "make data DATA=<config>   does so for data that configs/train.yaml does not choose",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
         ]
     if verdict.inputs and all(row[0].startswith("settings ") for row in verdict.inputs):
