@@ -204,16 +204,16 @@ def write_reproducibility_report(root: Path) -> None:
     if project().adopted:  # whose folders are its own
         return
     folders = sorted({path.parents[1] for place in places(root) for path in place.glob(f"*/{VERDICTS}/*.json")})
-    sections = [section for folder in folders for section in _section(folder, root)]
+    sections = [section for folder in folders if (section := _section(folder, root))]
     (root / REPORT).parent.mkdir(exist_ok=True)
     write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())
 
 
-def _section(folder: Path, root: Path) -> list[str]:
+def _section(folder: Path, root: Path) -> str:
     try:
         record = read_finished(folder)
     except UserError:  # which a command that is given the run tells
-        return []
+        return ""
     environment, observed = record["environment"], record["observed"]
     commit = record["source"].get("commit")
     where = f" at commit `{commit[:12]}`" if commit else ""
@@ -227,7 +227,7 @@ def _section(folder: Path, root: Path) -> list[str]:
     verdicts, wrong = read_verdicts(folder, record)
     found = [_sentence(verdict) for verdict in verdicts if verdict["verdict"] != here]
     found += [f"- Not counted: {sentence}." for sentence in wrong]
-    return ["\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])]
+    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
 
 
 def _sentence(verdict: dict[str, Any]) -> str:
