@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -140,6 +141,94 @@ def test_without_git_the_record_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert "not a git repository" in source.take_snapshot(tmp_path, "run", tmp_path)["remark"]
     monkeypatch.setenv("PATH", "/nowhere")
     assert "Git is not installed" in source.take_snapshot(tmp_path, "run", tmp_path)["remark"]
+
+
+def empty_inside(root: Path) -> None:
+    git(root, "init", "--quiet", "inside")
+
+
+def changed_inside(root: Path) -> None:
+    empty_inside(root)
+    (root / "inside/code.py").write_text("x = 1\n")
+    git(root / "inside", "add", "--all")
+    git(root / "inside", "commit", "--quiet", "--message=First")
+    (root / "inside/code.py").write_text("x = 2\n")
+
+
+def without_program(root: Path) -> None:
+    for key, value in {"process": "no-such-program", "clean": "no-such-program", "required": "true"}.items():
+        git(root, "config", f"filter.lfs.{key}", value)
+    (root / ".gitattributes").write_text("*.py filter=lfs\n")
+
+
+def hooks(root: Path) -> None:
+    for name in ("reference-transaction", "post-index-change"):
+        (root / ".git/hooks" / name).write_text("#!/bin/sh\nexit 1\n")
+        (root / ".git/hooks" / name).chmod(0o755)
+
+
+def without_objects(root: Path) -> None:
+    git(root, "repack", "-adq")
+    for number in range(256):
+        (root / f".git/objects/{number:02x}").write_text("where a folder would be")
+
+
+GIT_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {  # what is done, and what of it the record says
+    "an empty repository inside": (empty_inside, "does not have a commit checked out"),
+    "a repository inside, changed": (changed_inside, "committed last in inside"),
+    "no place for refs": (lambda root: (root / ".git/refs/runs").write_text(""), "under refs/runs/run"),
+    "no place for objects": (without_objects, "under refs/runs/run"),
+    "a damaged index": (lambda root: (root / ".git/index").write_bytes(b"no index"), ""),
+    "a locked index": (lambda root: (root / ".git/index.lock").write_text(""), ""),
+    "a filter that is not installed": (without_program, ""),
+    "hooks that fail": (hooks, ""),
+    "a name that is no UTF-8": (lambda root: Path(os.fsdecode(os.fsencode(root) + b"/\xff.txt")).write_text(""), ""),
+    "a link to nowhere": (lambda root: (root / "link").symlink_to("nowhere"), ""),
+    "lines that end otherwise": (lambda root: git(root, "config", "core.autocrlf", "true"), ""),
+    "patches of another form": (lambda root: git(root, "config", "diff.noprefix", "true"), ""),
+    "commits that are signed": (lambda root: git(root, "config", "commit.gpgsign", "true"), ""),
+}
+
+
+@pytest.mark.parametrize("fault", GIT_FAULTS)
+def test_what_git_cannot_keep_is_said_and_all_else_is_kept(fault: str, repository: Path, tmp_path: Path) -> None:
+    spoil, said = GIT_FAULTS[fault]
+    (repository / "code.py").write_text("x = 2\n")
+    git(repository, "config", "core.safecrlf", "true")
+    spoil(repository)
+    before = (repository / ".git/index").read_bytes(), git(repository, "rev-parse", "HEAD"), git(repository, "branch")
+    found = source.take_snapshot(repository, "run", tmp_path)
+    after = (repository / ".git/index").read_bytes(), git(repository, "rev-parse", "HEAD"), git(repository, "branch")
+    assert after == before
+    assert said in found.get("remark", "nothing") if said else "remark" not in found
+    assert found["commit"] == before[1].strip() and "code.py" in found["changed"]
+    for number, known in enumerate((found, found | {"snapshot": "0" * 40})):  # from the snapshot, from the patch
+        (tmp_path / str(number)).mkdir()
+        source.export_snapshot(repository, known, tmp_path, tmp_path / str(number))
+        assert (tmp_path / str(number) / "code.py").read_text().replace("\r", "") == "x = 2\n"
+
+
+def test_a_name_that_is_none_for_git_loses_neither_commit_nor_patch(repository: Path, tmp_path: Path) -> None:
+    (repository / "code.py").write_text("x = 2\n")
+    found = source.take_snapshot(repository, "a..b", tmp_path)
+    assert "bad name" in found["remark"] and (tmp_path / "code.patch").exists() and found["changed"] == ["code.py"]
+
+
+def test_a_training_that_a_hook_of_git_starts_finds_its_own_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "code.py").write_text("x = 2\n")
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    assert source.take_snapshot(repository, None, tmp_path)["changed"] == ["code.py"]
+
+
+def test_without_a_commit_or_a_repository_the_record_says_so(repository: Path, tmp_path: Path) -> None:
+    git(repository, "update-ref", "-d", "HEAD")
+    assert "has no commit yet" in source.take_snapshot(repository, "run", tmp_path)["remark"]
+    shutil.rmtree(repository / ".git")
+    (repository / ".git").write_text("gitdir: /nowhere\n")
+    assert "not a git repository: /nowhere" in source.take_snapshot(repository, "run", tmp_path)["remark"]
 
 
 @pytest.fixture

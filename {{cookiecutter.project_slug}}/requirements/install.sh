@@ -40,6 +40,10 @@ done
 state="$(cat $locks pyproject.toml .python-version | cksum) $PWD"
 [ "$state" != "$(cat "$VENV/.installed" 2>/dev/null)" ] || exit 0
 
+before=$(cut -d ' ' -f 3- "$VENV/.installed" 2>/dev/null || true)
+if [ -n "$before" ] && [ "$before" != "$PWD" ]; then
+    echo "$VENV was made in $before, and would work on what lies there: it is installed anew for this folder."
+fi
 [ ! -e "$VENV" ] || [ -w "$VENV" ] || fail "$VENV is older than the locks and read-only: in a container, run docker compose build."
 if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c pass 2>/dev/null; then
     python=

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from .engine.command_line import run_command
 from .engine.config import check
 from .engine.errors import UserError
-from .engine.files import file_sha256
+from .engine.files import JUNK, file_sha256, files_in
 from .engine.project import project
 
 UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
@@ -45,7 +45,7 @@ def fetch(cfg: DictConfig) -> list[Path]:
     for path in sorted(raw.iterdir()):  # what was fetched for another configuration can be fetched again
         if path.name.startswith(UNFINISHED):
             shutil.rmtree(path)
-        elif path.name not in [entry.name for entry in cfg.data.files]:
+        elif path.name not in [entry.name for entry in cfg.data.files] and not any(map(path.match, JUNK)):
             if path.is_dir() or not _was_fetched(path):
                 raise UserError(f"{path} is not named in configs/data/: move it to data/external/, then `make data`.")
             path.unlink()
@@ -116,7 +116,7 @@ def _download(uri: str, target: Path) -> None:
 
 def _pack(folder: Path, target: Path) -> None:
     """Put a folder's files, but for hidden ones, into a zip whose bytes follow from their names and contents alone."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder) for path in files_in(folder))
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(name.as_posix() for name in names if not any(part[0] == "." for part in name.parts)):
             entry = zipfile.ZipInfo(name)  # of 1980, not compressed: images are already

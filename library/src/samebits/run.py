@@ -20,7 +20,7 @@ from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
 from .engine.inputs import collect, data_origin, inputs_id, require_expected, require_prepared
-from .engine.project import project, use_project
+from .engine.project import project, require_own_program, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
 if TYPE_CHECKING:
@@ -74,9 +74,16 @@ class Run:
 
         equip(trainer, self.cfg, self.directory, validates(trainer, model, datamodule))
         require_measurable(trainer, model, datamodule)
+        new = distributed.is_first() and not self.files.record
         if distributed.is_first():
             begin_record(self.files, self.cfg)
-        fit(trainer, model, datamodule)
+        try:
+            fit(trainer, model, datamodule)
+        except Exception:
+            if new and not trainer.global_step:  # refused before its first step, it is no run that could go on
+                self.files.discard()
+                git_snapshot.drop(project().root, self.id)
+            raise
         keep_best(trainer, model)
 
     def test(
@@ -169,6 +176,7 @@ def train(function: Train, cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: a setting, a data file or a package is wrong or missing; nothing has been written then.
     """
+    require_own_program()
     check(cfg, is_saved())
     require_prepared(cfg)
     inputs = collect(cfg)
@@ -235,6 +243,8 @@ def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
                 " the record leaves it out: put it into data/external/, or its name into .gitignore.",
                 file=sys.stderr,
             )
+        if cfg.snapshot and "remark" in described:
+            print(f"warning: {described['remark']}.", file=sys.stderr)
         tags = {"tags": [str(tag) for tag in cfg.tags]} if cfg.get("tags") else {}
         return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides(), **tags}
 

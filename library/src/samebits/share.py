@@ -128,7 +128,7 @@ def finished_runs(root: Path) -> set[str]:
     for path in (root / "models").glob(f"*/{RECORD}"):
         try:
             finished = json.loads(path.read_text())["observed"]["status"] == "finished"
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             finished = True  # `require_shareable` names what is wrong with it
         if finished and not path.parent.name.startswith(NEVER_SHARED):
             names.add(path.parent.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import os
 import re
@@ -24,7 +25,7 @@ from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
 from .files import DISK_FULL
 from .inputs import NOT_INPUTS
-from .project import is_adopted, project, use_project
+from .project import is_adopted, project, require_own_program, use_project
 
 LIBRARY_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USAGE = """\
@@ -55,7 +56,14 @@ def usage(command: str) -> str:
     return USAGE.format(command=command, groups=groups)
 
 
-USER_MISTAKE = 2  # exit status
+USER_MISTAKE, UNREAD = 2, 141  # exit statuses
+DENIED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.ENOTDIR,
+)  # OSError.errno where a file or folder may not be used
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
 SHOW = {"--cfg", "-c", "--info", "-i"}  # Hydra's own: print, and do nothing
@@ -73,6 +81,8 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(usage(spec.name if spec else "train"))
         return
+    with one_sentence():
+        require_own_program()
     follow_launcher()
     here, adopted = project(), project().adopted
     start = here.configs / f"{config_name.removesuffix('.yaml')}.yaml"
@@ -114,11 +124,12 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
             if show_traceback:
                 raise
             fail(str(error) if isinstance(error, UserError) else explain(error))
+        except BrokenPipeError:
+            leave_unread()
         except OSError as error:
-            if show_traceback or error.errno not in DISK_FULL:
+            if show_traceback or error.errno not in (*DISK_FULL, *DENIED):
                 raise
-            where = error.filename or project().root
-            fail(f"{where} cannot be written ({error.strerror}): make room, then start this again.")
+            fail(unusable(error))
 
     try:
         hydra_decorator(version_base="1.3", config_path=str(start.parent), config_name=start.stem)(guarded)()
@@ -126,20 +137,46 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
         if show_traceback:
             raise
         fail(explain(error))
+    except KeyboardInterrupt:
+        interrupted()
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn a user's mistake into one sentence and the exit status 2, for commands that are no training."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except (UserError, OmegaConfBaseException) as error:
         fail(str(error) if isinstance(error, UserError) else explain(error))
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        interrupted()
+    except BrokenPipeError:
+        leave_unread()
+    except OSError as error:
+        if "HYDRA_FULL_ERROR" in os.environ or not error.filename:
+            raise
+        fail(unusable(error))
+
+
+def interrupted() -> NoReturn:
+    """Leave after Ctrl-C."""
+    print("\nInterrupted.", file=sys.stderr)
+    raise SystemExit(INTERRUPTED) from None
+
+
+def leave_unread() -> NoReturn:
+    """Leave since nobody reads what is printed, as after `| head -1`, with the status that shells give then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(UNREAD) from None
+
+
+def unusable(error: OSError) -> str:
+    """Say in a sentence that a file or folder cannot be read or written, and what mends it."""
+    mend = "make room" if error.errno in DISK_FULL else "see whose it is, and what it may be used for (ls -ld)"
+    return f"{error.filename or project().root} cannot be used ({error.strerror}): {mend}, then start this again."
 
 
 def command(function: Callable[[], None]) -> Callable[[], None]:
@@ -149,6 +186,7 @@ def command(function: Callable[[], None]) -> Callable[[], None]:
     def wrapped() -> None:
         use_project(Path(inspect.getfile(function)).resolve().parent)
         with one_sentence():
+            require_own_program()
             function()
 
     return wrapped

@@ -10,6 +10,7 @@ every byte.
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import json
 import os
@@ -207,6 +208,22 @@ def only_process(path: Path, what: Path) -> Iterator[None]:
         yield
 
 
+# what systems, editors and file servers leave in folders, and no program reads; data/ is looked at without it
+JUNK = (
+    *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "Thumbs.db", "ehthumbs.db"),
+    *("desktop.ini", ".directory", ".ipynb_checkpoints", "__pycache__", ".*.sw[a-p]", "*~", ".~lock.*", ".nfs*"),
+    *(".fuse_hidden*", ".gitkeep"),
+)
+_junk = re.compile("|".join(map(fnmatch.translate, JUNK)))
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """List the files in a folder and below, without JUNK; in no order."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _junk.match(name)]
+        yield from (path for name in names if not _junk.match(name) and (path := Path(parent, name)).is_file())
+
+
 def file_sha256(path: Path) -> str:
     """Hash a file's whole content; hexadecimal."""
     with path.open("rb") as file:
@@ -226,7 +243,7 @@ def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def json_sha256(value: Any) -> str:
     """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # names of files may be no UTF-8
 
 
 def bytes_sha256(content: bytes) -> str:

@@ -18,7 +18,7 @@ from .adoption import require_data, without_root
 from .code_closure import code_closure, targets
 from .distributed import number_of_shards
 from .errors import UserError
-from .files import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, redact, write_atomically
+from .files import HASHES, file_sha256, files_in, files_sha256, hash_cache, json_sha256, redact, write_atomically
 from .project import Project, project
 
 LIBRARY = Path(__file__).resolve().parents[1]
@@ -165,7 +165,7 @@ def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) ->
     """Hash every file that a run reads: of an adopted project, what it has named of the folder."""
     names = project().data
     listed = [folder] if names is None else [folder / name for name in names]
-    found = {path for each in listed for path in ([each] if each.is_file() else each.rglob("*")) if path.is_file()}
+    found = {path for each in listed for path in ([each] if each.is_file() else files_in(each))}
     return files_sha256(folder, found, hash_file)
 
 

@@ -88,6 +88,24 @@ def use_project(folder: Path) -> None:
     _chosen.append(folder)
 
 
+def require_own_program() -> None:
+    """Refuse a program that lies in another copy of the project than the one whose folder the command was started in.
+
+    Raises:
+        UserError: the environment of a folder that was copied leads to the folder that it was copied from.
+    """
+    try:
+        here, program = _find(Path.cwd()), project()
+    except UserError:
+        return  # it was started from elsewhere
+    if here.name == program.name and here.root.resolve() != program.root.resolve():
+        mend = f"set PYTHONPATH={here.source}" if here.adopted else "run make setup here, and start it by make"
+        raise UserError(
+            f"the package {here.name} is imported from {program.root}, so this would work on the data and runs there,"
+            f" and not on those of {here.root}: {mend}, or go to the other folder."
+        )
+
+
 def project() -> Project:
     """Find the project: the one of the program that was started, else that of the working directory.
 

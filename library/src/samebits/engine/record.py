@@ -19,7 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -73,18 +73,33 @@ def read_record(directory: Path) -> Record:
     path = directory / RECORD
     if not path.exists():
         raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
+    record = read_json(path)
     try:
-        record = json.loads(path.read_text())
-        written = record.get("format") if isinstance(record, dict) else None
+        written = record.get("format")
         if written is not None and written != FORMAT:
             raise UserError(
                 f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
                 " record names."
             )
         _validator()(record, name_prefix="record")
-    except (json.JSONDecodeError, UnicodeDecodeError, JsonSchemaValueException) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it (git checkout -- {path}), or train again.") from error
-    return dict(record)
+    except JsonSchemaValueException as error:
+        raise UserError(f"{path} is damaged ({error}): {RESTORE.format(path)}") from error
+    return record
+
+
+RESTORE = "restore it (git checkout -- {}), or move its folder away and train again."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of a run; a UserError where it holds no JSON object, or cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is damaged ({reason}): {RESTORE.format(path)}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (it is no JSON object): {RESTORE.format(path)}")
+    return found
 
 
 @cache
@@ -170,13 +185,12 @@ class RunDirectory:
     def record(self) -> Record:
         """The record as it is; empty before the run has begun."""
         path = self.directory / RECORD
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of a finished run."""
-        metrics: dict[str, float] = json.loads((self.directory / METRICS).read_text())
-        return metrics
+        return read_json(self.directory / METRICS)
 
     @property
     def weights_digest(self) -> str:
@@ -209,6 +223,13 @@ class RunDirectory:
         began = self.record.get("observed", {}).get("started", now)  # by an earlier start of the same run
         started = {"run": self.id, "inputs": self.inputs, "source": describe_source()}
         write_record(self.directory, started | {"observed": {"status": "running", "started": began}})
+
+    def discard(self) -> None:
+        """Remove what `start` has written, and what a training writes before its first step."""
+        for name in (RECORD, CONFIG, PATCH, TRACE, HISTORY, COMPUTE):
+            (self.directory / name).unlink(missing_ok=True)
+        with suppress(OSError):  # other files stay
+            self.directory.rmdir()
 
     def finish(self, metrics: dict[str, float], outputs: dict[str, Any], **parts: dict[str, Any]) -> None:
         """Write the record and, as the last file, metrics.json: exact floats.
@@ -270,7 +291,8 @@ def find_run(
         list_names: lists the folder; another one, where it is asked for many times.
     """
     digits, fold = inputs_id(inputs), fold_of(inputs["config"])
-    readable = re.sub(r"[^A-Za-z0-9_=.,+-]", "_", f"{name}-{fold}" if fold else str(name))
+    # no hidden folder, and no name that Git refuses, for the state of the code is kept by it
+    readable = re.sub(r"[^A-Za-z0-9_=.,+-]|^\.|\.(?=\.)", "_", f"{name}-{fold}" if fold else str(name))
     if len(readable) > LONGEST_NAME:  # its middle tells the least: the model is at the beginning, the seed at the end
         readable = f"{readable[: LONGEST_NAME // 2 - 1]}--{readable[1 - LONGEST_NAME // 2 :]}"
     run_id = f"{readable}-{digits}"

@@ -17,6 +17,7 @@ from .config import check
 from .errors import UserError
 from .inputs import code_sha256, data_sha256, require_prepared, settings_that_count
 from .project import project
+from .record import read_record
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -39,9 +40,9 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
     try:
         cfg = OmegaConf.create(_absolute(OmegaConf.to_container(OmegaConf.load(path)), root or project().root))
         assert isinstance(cfg, DictConfig)
-    except (YAMLError, OmegaConfBaseException, AssertionError) as error:
+        check(cfg, saved=True)
+    except (YAMLError, OmegaConfBaseException, AssertionError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged: take it from Git again (git checkout -- {path}).") from error
-    check(cfg, saved=True)
     return cfg
 
 
@@ -110,7 +111,7 @@ def newest_run() -> Path:
     for path in models.glob("*/record.json"):
         try:
             observed = json.loads(path.read_text())["observed"]
-        except (ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # the command that is given the run says what is wrong with it
         if observed["status"] == "finished":
             found.append((observed["ended"], path.parent == main_run(), path.parent))
@@ -156,7 +157,7 @@ def warn_of_changes(run: Path, kind: str, now: dict[str, str]) -> None:
     if not record.exists():
         print(f"warning: {record} is missing, so nobody knows whether the {kind} is that of the run.", file=sys.stderr)
         return
-    trained = json.loads(record.read_text())["inputs"][kind]
+    trained = read_record(run)["inputs"][kind]
     changed = sorted(name for name in trained | now if trained.get(name) != now.get(name))
     if changed:
         print(f"warning: the {kind} has changed since the run was trained: {', '.join(changed)}.", file=sys.stderr)

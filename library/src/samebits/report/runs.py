@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -191,7 +191,11 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
     for folder in sorted(folders, key=lambda folder: folder.name == main_run().name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue
-        record = records.read_record(folder)
+        try:
+            record = records.read_record(folder)
+        except UserError as error:
+            print(f"warning: the report is without {folder.name}: {error}", file=sys.stderr)
+            continue
         if record["observed"]["status"] != "finished":
             unfinished[folder.name] = read_usage(folder / COMPUTE)
             continue
@@ -213,7 +217,9 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
 def published(models: Path) -> str | None:
     """Return the id of the run that was published as the main one."""
     path = models / main_run().name / RECORD
-    return str(json.loads(path.read_text())["run"]) if path.exists() else None
+    with suppress(UserError):  # of which `read_runs` tells
+        return str(records.read_record(path.parent)["run"]) if path.exists() else None
+    return None
 
 
 # --- which runs belong together

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
-from ..engine.errors import PROGRESS_LINE
+from ..engine.errors import PROGRESS_LINE, UserError
 from ..engine.files import write_atomically
 from ..engine.project import project
 from ..engine.record import RunDirectory
@@ -287,8 +287,11 @@ def run_status(path: Path, state: RunState, queued: QueuedJob | None, unknown: b
     matches = [match[0] for line in Tail(Path(state.log)).lines() if (match := PROGRESS_LINE.match(line))]
     progress = matches[-1] if matches else ""
     if run := state.run:
-        measured = [f"{name} {value:.4f}" for name, value in run.metrics.items() if name.startswith("test/")]
-        status, detail = "finished", ", ".join(measured)
+        try:
+            measured = [f"{name} {value:.4f}" for name, value in run.metrics.items() if name.startswith("test/")]
+            status, detail = "finished", ", ".join(measured)
+        except UserError as error:
+            status, detail = "finished", str(error)
     elif state.cluster == "slurm" and state.job:
         status, detail = _slurm_status(state, queued, node, progress, unknown)
     elif state.status in ("running", "waiting") and not state.sweep_is_alive:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from .environment_diff import environment_differences
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
 from .verdict_files import read_verdicts, tampered, verdicts_on
 
+MOST_TYPES = 3  # tensors of another type or shape that are named
 REPORTS = "reports"  # where published copies of runs are
 
 
@@ -79,36 +79,61 @@ class WeightDiff:
 
 
 def weight_diff(one: Path, other: Path) -> WeightDiff | None:
-    """Measure how far the weights in two safetensors files are apart; None where their names or shapes differ."""
+    """Measure how far the weights in two safetensors files are apart; None where names, shapes or types differ."""
     mine, theirs = (dict(deserialize(path.read_bytes())) for path in (one, other))
-    if {name: part["shape"] for name, part in mine.items()} != {name: part["shape"] for name, part in theirs.items()}:
+    if type_differences(mine, theirs):
         return None
     tensors = numbers = total = ulps = 0
     largest = 0.0
     for name in mine:
         (a, a_bits), (b, b_bits) = _numbers(mine[name]), _numbers(theirs[name])
-        if len(a_bits) != len(b_bits):
-            return None
         differ = a_bits != b_bits
         count = int(differ.sum())
         total += len(a)
         if count:
             tensors, numbers = tensors + 1, numbers + count
             with np.errstate(invalid="ignore", over="ignore"):
-                largest = float(np.fmax(largest, np.abs(a[differ] - b[differ]).max()))
-            ranks = zip(_rank(a_bits[differ]).tolist(), _rank(b_bits[differ]).tolist(), strict=True)
+                largest = float(np.maximum(largest, np.abs(a[differ] - b[differ]).max()))
+            ordered = _rank if mine[name]["dtype"][:1] in "FB" and mine[name]["dtype"] != "BOOL" else np.asarray
+            ranks = zip(ordered(a_bits[differ]).tolist(), ordered(b_bits[differ]).tolist(), strict=True)
             ulps = max(ulps, max(abs(x - y) for x, y in ranks))
     return WeightDiff(tensors, numbers, total, largest, ulps)
 
 
+def type_differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[Difference]:
+    """List the tensors of two safetensors files whose types or shapes differ, or that only one has."""
+
+    def kind(tensor: dict[str, Any]) -> str:
+        return f"{weights.DTYPES.get(tensor['dtype'], tensor['dtype'])} {tuple(tensor['shape'])}"
+
+    sides = ({f"the tensor {name}": kind(tensor) for name, tensor in side.items()} for side in (mine, theirs))
+    return differing(*sides)
+
+
 def _numbers(tensor: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Read a tensor of a safetensors file: its numbers as float64 (N,), and their bits as signed integers (N,)."""
-    content, name = bytes(tensor["data"]), weights.DTYPES.get(tensor["dtype"], "uint8")
-    if name == "bfloat16":
+    """Read a tensor of a safetensors file: its numbers as float64 (N,), and their bits as integers (N,)."""
+    content, kind = bytes(tensor["data"]), tensor["dtype"]
+    if kind == "BF16":
         bits = np.frombuffer(content, np.int16)
         return (bits.astype(np.int32) << 16).view(np.float32).astype(np.float64), bits
+    if kind in ("F8_E5M2", "F8_E4M3"):
+        bits = np.frombuffer(content, np.int8)
+        return _eight_bits(bits, 2 if kind == "F8_E5M2" else 3), bits
+    name = weights.DTYPES.get(kind, {"U16": "uint16", "U32": "uint32", "U64": "uint64"}.get(kind, "uint8"))
     values = np.frombuffer(content, name)
-    return values.astype(np.float64), values.view(f"i{values.itemsize}")
+    bits = values.view(f"i{values.itemsize}") if values.dtype.kind in "fb" else values
+    return values.astype(np.float64), bits
+
+
+def _eight_bits(bits: np.ndarray, digits: int) -> np.ndarray:
+    """Read floating-point numbers of 8 bits, with 2 or 3 binary digits behind the point, as OCP's standard has them."""
+    code = bits.astype(np.int64) & 127
+    exponent, fraction = code >> digits, (code & (2**digits - 1)) / 2**digits
+    bias = 15 if digits == 2 else 7
+    size = np.where(exponent > 0, (1 + fraction) * 2.0 ** (exponent - bias), fraction * 2.0 ** (1 - bias))
+    if digits == 2:
+        size = np.where(exponent == 31, np.where(fraction > 0, np.nan, np.inf), size)
+    return np.where(bits < 0, -1, 1) * np.where((digits == 3) & (code == 127), np.nan, size)
 
 
 def _rank(bits: np.ndarray) -> np.ndarray:
@@ -141,8 +166,12 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     mine, theirs = one.outputs.get("predictions"), other.outputs.get("predictions")
     if mine and theirs and mine != theirs:
         metrics.append(("predictions", mine[:12], theirs[:12]))
-    both = tensors and one.weights.exists() and other.weights.exists()
-    distance = weight_diff(one.weights, other.weights) if both else None
+    distance = None
+    if tensors and one.weights.exists() and other.weights.exists():
+        metrics += type_differences(*(dict(deserialize(side.weights.read_bytes())) for side in (one, other)))[
+            :MOST_TYPES
+        ]
+        distance = weight_diff(one.weights, other.weights)
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
 
 
@@ -208,7 +237,7 @@ def nothing_compared() -> Iterator[None]:
     """Leave with the exit status 2 after an error that nobody foresaw: Python's own, 1, means that results differ."""
     try:
         yield
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception:
         traceback.print_exc()
@@ -279,8 +308,10 @@ def find_run(path: Path) -> Path:
     """Find the run that made some weights, by the id in the file; a UserError where it is not here, or has others."""
     run_id = weights.read_run(path)
     tensors = weights.digests(path.read_bytes())[1]
-    paths = [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]
-    candidates = {found.parent: json.loads(found.read_text()) for found in paths}
+    candidates = {}
+    for found in [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]:
+        with suppress(UserError):  # of a record that is damaged, the command that is given the run tells
+            candidates[found.parent] = records.read_json(found)
     named = [run for run, record in candidates.items() if record.get("run") == run_id]
     if not named:
         raise UserError(
@@ -305,8 +336,8 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
     environment, outputs, origin = record["environment"], record["outputs"], inputs.get("origin", {})
     config, determinism, packages = inputs["config"], inputs["config"]["determinism"], environment["packages"]
     starts = f" in {observed['starts']} starts" if observed["starts"] > 1 else ""
-    code = f"commit {source['commit'][:12]}" if "commit" in source else f"tree {source['tree'][:12]}, "
-    code += source.get("remark", "")
+    code = f"commit {source['commit'][:12]}" if "commit" in source else f"tree {source['tree'][:12]}"
+    code += f", {source['remark']}" if "remark" in source else ""
     if changed := source.get("changed"):
         more = ", ..." if len(changed) > 3 else ""
         code += f", and {len(changed)} files that differed from it: {', '.join(changed[:3])}{more}"

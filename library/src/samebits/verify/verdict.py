@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..engine.errors import UserError
 from ..engine.files import redact, write_atomically
 from ..engine.project import project
+from ..engine.record import read_finished
 from ..engine.trace_reader import Divergence
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
 from .environment_diff import may_change_results
@@ -39,6 +41,7 @@ class Verdict:
     portable: bool = False  # whether it promises the same bits on other processors
     remarks: list[str] = field(default_factory=list)  # what is known besides, and alters nothing
     details: dict[str, Any] = field(default_factory=dict)  # for machines: who, when, where, on which record
+    kept: bool = True  # whether its file is beside the run
 
     @property
     def status(self) -> int:
@@ -48,7 +51,9 @@ class Verdict:
     def as_json(self) -> str:
         """Give everything as JSON, sealed; logins in addresses are left out."""
         found = {"verdict": self.kind.title, "meaning": self.kind.value, **asdict(self), **self.details}
-        plain = json.loads(json.dumps({key: value for key, value in found.items() if key not in ("kind", "details")}))
+        plain = json.loads(
+            json.dumps({key: value for key, value in found.items() if key not in ("kind", "details", "kept")})
+        )
         return json.dumps(seal(redact(plain)), indent=2)
 
 
@@ -173,7 +178,8 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
         return ["bring the run's data back, and compare again; new data are a new run"]
     if other_data:
         return [
-            "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's",
+            "make data   fetches and prepares the data as configs/data/ pins it, if that is still the run's;",
+            "make data DATA=<config>   does so for data that configs/train.yaml does not choose",
             "git log -- configs/data dvc.lock   shows when it changed, if not",
         ]
     if verdict.inputs and all(row[0].startswith("settings ") for row in verdict.inputs):
@@ -201,13 +207,16 @@ def write_reproducibility_report(root: Path) -> None:
     if project().adopted:  # whose folders are its own
         return
     folders = sorted({path.parents[1] for place in places(root) for path in place.glob(f"*/{VERDICTS}/*.json")})
-    sections = [_section(folder, root) for folder in folders if (folder / "record.json").exists()]
+    sections = [section for folder in folders if (section := _section(folder, root))]
     (root / REPORT).parent.mkdir(exist_ok=True)
     write_atomically(root / REPORT, "\n".join([HEADER, *sections]).encode())
 
 
 def _section(folder: Path, root: Path) -> str:
-    record = json.loads((folder / "record.json").read_text())
+    try:
+        record = read_finished(folder)
+    except UserError:  # which a command that is given the run tells
+        return ""
     environment, observed = record["environment"], record["observed"]
     commit = record["source"].get("commit")
     where = f" at commit `{commit[:12]}`" if commit else ""

@@ -23,6 +23,7 @@ from ..engine import record as records
 from ..engine.adoption import without_root
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
+from ..engine.files import write_atomically
 from ..engine.inputs import of_resolved
 from ..engine.loaded_code import COMPILE_ALL
 from ..engine.project import project
@@ -36,7 +37,8 @@ from .data_stages import DataStages, made_otherwise
 from .environment_diff import environment_causes, environment_differences, may_change_results
 from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, named
 from .rerun import RerunFailed, recorded_settings, rerun
-from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report
+from .verdict import REPORT, Kind, Verdict, print_verdict, write_reproducibility_report
+from .verdict_files import VERDICTS
 
 MOST_CAUSES = 4
 
@@ -318,11 +320,31 @@ def verify(run: Path, options: Options, keep: bool = True, root: Path | None = N
     }
     if keep and not options.probe:
         stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
-        path = verdict_files.write_verdict(run, stem, verdict.as_json())
-        if options.sign:
-            verdict_files.sign(path)
-        write_reproducibility_report(verification.root)
+        keep_verdict(verdict, run, stem, options.sign)
+        try:
+            write_reproducibility_report(verification.root)
+        except OSError as error:
+            verdict.remarks.append(f"{REPORT} cannot be written ({error.strerror}), so it does not tell of this.")
     return verdict
+
+
+def keep_verdict(verdict: Verdict, run: Path, stem: str, sign: bool) -> None:
+    """Write a verdict beside the run, or else into the working directory; say where, if that is not as ever."""
+    text, beside = verdict.as_json(), f"{os.path.relpath(run)}/{VERDICTS}"
+    try:
+        try:
+            path = verdict_files.write_verdict(run, stem, text)
+        except OSError as error:
+            verdict.kept, reason = False, error.strerror
+            path = Path.cwd() / f"{verdict.run}-{stem}.json"
+            write_atomically(path, f"{text}\n".encode())
+            verdict.remarks.append(f"{beside} cannot be written ({reason}), so the verdict's file is ./{path.name}.")
+        if sign:
+            verdict_files.sign(path)
+    except OSError:
+        verdict.remarks.append(f"No file keeps this verdict: neither {beside} nor this folder can be written.")
+    except UserError as error:
+        verdict.remarks.append(f"The verdict's file is not signed: {error}")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -350,7 +372,7 @@ def main(arguments: argparse.Namespace) -> None:
         os.dup2(out, 1)
         print(verdict.as_json())
     else:
-        print_verdict(verdict, run, kept)
+        print_verdict(verdict, run, kept and verdict.kept)
     raise SystemExit(verdict.status)
 
 
