@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .engine import determinism, distributed, git_snapshot, lightning
+from .engine import access_log, determinism, distributed, git_snapshot, lightning
 from .engine.adoption import require_program
 from .engine.code_closure import targets
 from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
 from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
-from .engine.inputs import collect, data_origin, require_expected, require_prepared
+from .engine.inputs import collect, data_folder, data_origin, input_files, require_expected, require_prepared
 from .engine.project import project, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
@@ -75,7 +77,8 @@ class Run:
         equip(trainer, self.cfg, self.directory, validates(trainer, model, datamodule))
         require_measurable(trainer, model, datamodule)
         if distributed.is_first():
-            begin_record(self.files, self.cfg)
+            with access_log.paused():
+                begin_record(self.files, self.cfg)
         fit(trainer, model, datamodule)
         keep_best(trainer, model)
 
@@ -96,7 +99,8 @@ class Run:
         metrics = measure(trainer, model, datamodule)
         if distributed.is_first():
             digests = weights.save(model, self.directory / "model.safetensors", self.id)
-            finish_record(self.files, trainer, metrics, digests)
+            with access_log.paused():
+                finish_record(self.files, trainer, metrics, digests)
         return metrics
 
 
@@ -213,12 +217,26 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
         from .engine import randomness  # which takes Lightning by the name that is chosen now
 
         randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
-    function(Run(cfg, run))
+    with watched(cfg, run):
+        function(Run(cfg, run))
     if distributed.is_first() and not run.finished:
         raise UserError(
             f"{function.__name__}() in {inspect.getfile(function)} has returned without results: let it end with"
             " run.fit(trainer, model, datamodule) and run.test(trainer, model, datamodule)."
         )
+
+
+@contextmanager
+def watched(cfg: DictConfig, run: RunDirectory) -> Iterator[None]:
+    """Note what the project's function touches."""
+    root, names = project().root, project().data
+    own = [run.directory.absolute(), run.directory.absolute().parent / ".locks", root / ".git"]
+    data = [data_folder(cfg)] if names is None else [root / name for name in names]
+    access_log.start(root, own, data, own[0] / access_log.FOLDER)
+    try:
+        yield
+    finally:
+        access_log.stop()
 
 
 def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
@@ -254,15 +272,17 @@ def finish_record(
     from .engine.trainer import callbacks_of
 
     modules = environment.loaded_modules()
-    outside = environment.outside_files(modules, run.inputs["code"])
-    if outside:
-        names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
+    code = environment.outside_files(modules, run.inputs["code"])
+    if code:
+        names = ", ".join([*list(code)[:3], *(["..."] if len(code) > 3 else [])])
         package = project().package.relative_to(project().root)
         print(
             f"warning: the training loaded {names}, which its imports do not lead to: the record has the hash, but to"
             f" make changes there part of a run's id, move such code into {package}/, and import it by its name.",
             file=sys.stderr,
         )
+    found = access_log.findings(input_files(run.inputs))
+    warn_of_touched(found, code)
     (usage,) = callbacks_of(trainer, ResourceUsage)
     observed = {
         "status": "finished",
@@ -270,15 +290,32 @@ def finish_record(
         **usage.observed(trainer),
         "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         "history": file_sha256(run.directory / HISTORY),
+        "touched": found.observed,
     }
     run.finish(
         metrics,
         outputs(run.directory, *digests, metrics),
-        inputs={"outside": outside},
-        environment=environment.describe_environment(modules),
+        inputs={"outside": found.outside | code},
+        environment=environment.describe_environment(modules) | found.environment,
         observed=observed,
     )
     usage.path.unlink(missing_ok=True)
+    shutil.rmtree(run.directory / access_log.FOLDER, ignore_errors=True)
+
+
+def warn_of_touched(found: access_log.Findings, code: Mapping[str, str]) -> None:
+    """Say which files and addresses the training asked that are no inputs of it."""
+    files = [name for name in found.outside if name not in code]
+    if files:
+        names = ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
+        print(
+            f"warning: the training read {names}, which is none of its inputs: the record has the hash; to make changes"
+            " there part of a run's id, let a setting name the file, or have it prepared into the data.",
+            file=sys.stderr,
+        )
+    if asked := access_log.unrecorded(found.observed):
+        names = ", ".join(asked[:3])
+        print(f"warning: the training asked {names}: what was answered is in no record.", file=sys.stderr)
 
 
 def show(run: RunDirectory, published: str | None) -> None:

@@ -27,7 +27,7 @@ from ..engine import record as records
 from ..engine.errors import UserError, require_packages
 from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
 from ..engine.git_snapshot import results
-from ..engine.inputs import code_sha256, lock_sha256
+from ..engine.inputs import code_sha256, data_folder, lock_sha256
 from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
@@ -183,7 +183,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, str]:
     """List the data that the run read, and the raw files where they are here: path in the project and sha256."""
     paths = cfg[project().paths]
-    processed, raw = Path(paths.processed), Path(paths.get("raw") or paths.processed)
+    processed, raw = data_folder(cfg), Path(paths.get("raw") or paths.processed)
     if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
         raise UserError(
             f"{name} read its data from outside of the project ({processed}): bundle it without them, with DATA=no, or"

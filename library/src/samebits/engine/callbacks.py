@@ -19,10 +19,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from . import environment
+from . import access_log, environment
 from .distributed import is_first
 from .errors import PROGRESS_FORM, PROGRESS_SECONDS, UserError
 from .files import AppendLog, write_atomically
+from .inputs import input_files
 from .lightning import Logger, pl
 from .record import PROBE, counters, peak_memory, read_record, read_usage
 from .sharded_strategy import ShardedStrategy
@@ -293,10 +294,11 @@ class Probe(pl.Callback):
         if trainer.global_step < self.steps:
             return
         if trainer.is_global_zero:
-            modules = environment.loaded_modules()
+            modules, inputs = environment.loaded_modules(), read_record(self.directory)["inputs"]
+            touched = access_log.findings(input_files(inputs))
             found = {
-                "environment": environment.describe_environment(modules),
-                "outside": environment.outside_files(modules, read_record(self.directory)["inputs"]["code"]),
+                "environment": environment.describe_environment(modules) | touched.environment,
+                "outside": touched.outside | environment.outside_files(modules, inputs["code"]),
             }
             write_atomically(self.directory / PROBE, json.dumps(found).encode())
         raise SystemExit(0)

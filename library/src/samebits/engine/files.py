@@ -219,8 +219,9 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_file: Callable[[Path]
 
 
 def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Hash those of the named files that are in the folder."""
-    return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
+    """Hash those of the named files that are there; their names begin in the folder, or are absolute, or with `~/`."""
+    paths = {name: folder / (Path(name).expanduser() if name.startswith("~/") else name) for name in names}
+    return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
 
 
 def json_sha256(value: Any) -> str:

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -23,7 +23,7 @@ from .project import Project, project
 
 LIBRARY = Path(__file__).resolve().parents[1]
 RUN_PATH = "<run>"
-HASHED = ("config", "code", "lock", "data", "contract", "library")  # what names a run
+HASHED = ("config", "code", "lock", "data", "files", "contract", "library")  # what names a run
 
 # Raised when, and only when, some training's bits change: tests/golden.json holds digests of reference trainings.
 # A release of the library that keeps it renames no run.
@@ -165,16 +165,82 @@ def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) ->
     """Hash every file that a run reads: of an adopted project, what it has named of the folder."""
     names = project().data
     listed = [folder] if names is None else [folder / name for name in names]
-    found = {path for each in listed for path in ([each] if each.is_file() else each.rglob("*")) if path.is_file()}
+    found = {path for each in listed for path in ([each] if each.is_file() else _within(each)) if path.is_file()}
     return files_sha256(folder, found, hash_file)
+
+
+def _within(folder: Path) -> Iterable[Path]:
+    """List what a folder holds, also behind links to folders, each of which is followed once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else folders
+        yield from (Path(place) / name for name in files if real not in seen)
+        seen.add(real)
+
+
+def data_folder(cfg: DictConfig) -> Path:
+    """Return the folder that the data module reads; of a module that is told of none, that of the prepared data."""
+    own = None if project().adopted else OmegaConf.select(cfg, "data.module.directory")
+    return project().root / (own or cfg[project().paths].processed)
+
+
+def named_path(value: str) -> Path:
+    """Return the path that a setting's value says: from the project's folder, from `~`, or absolute."""
+    return project().root / (Path(value).expanduser() if value.startswith("~/") else value)
+
+
+SAVED_MODEL = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.ckpt", "*.pt")  # files of its folder
+
+
+def named_files(settings: Mapping[str, Any], data: Path, hash_file: Callable[[Path], str]) -> dict[str, str]:
+    """Hash the files that settings name, as pretrained weights or a vocabulary, and folders that hold a model.
+
+    Args:
+        settings: that count, with paths from the project's folder.
+        data: the folder of the data, which are inputs by themselves.
+        hash_file: hashes a file.
+
+    Returns:
+        The sha256 of each by the dotted name of its setting; in a folder, with the file's path after a slash.
+    """
+    found: dict[str, str] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if isinstance(value, Mapping | list):
+            for name, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+                walk(each, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, str) and re.search(r"[/.]", value) and len(value) < 1000 and "\0" not in value:
+            path = named_path(value)
+            with suppress(OSError):
+                if path.is_file() and not path.resolve().is_relative_to(data.resolve()):
+                    found[key] = hash_file(path)
+                elif path.is_dir() and any(any(path.glob(each)) for each in SAVED_MODEL):
+                    listed = [each for each in path.rglob("*") if each.is_file()]
+                    found.update({f"{key}/{n}": h for n, h in files_sha256(path, listed, hash_file).items()})
+
+    walk(settings, "")
+    return found
 
 
 def collect(cfg: DictConfig) -> dict[str, Any]:
     """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
-    settings = settings_that_count(cfg)
-    shared = shared_inputs(Path(cfg[project().paths].processed))
+    settings, data = settings_that_count(cfg), data_folder(cfg)
+    shared = shared_inputs(data)
     require_data(shared["data"], project().data or ())
-    return {"config": settings, "code": code_sha256(settings), **shared}
+    return {"config": settings, "code": code_sha256(settings), **shared, **files_input(settings, data)}
+
+
+def hashes() -> Path:
+    """Return the file in which hashes are kept."""
+    return (project().runs if project().adopted else project().root) / HASHES
+
+
+def files_input(settings: Mapping[str, Any], data: Path) -> dict[str, dict[str, str]]:
+    """Collect the files that settings name as the input `files`, which is absent where there are none."""
+    with hash_cache(hashes()) as hash_file:
+        found = named_files(settings, data, hash_file)
+    return {"files": found} if found else {}
 
 
 def shared_inputs(data: Path) -> dict[str, Any]:
@@ -188,10 +254,28 @@ def shared_inputs(data: Path) -> dict[str, Any]:
     Returns:
         `lock` and `data`, the sha256 of each file; `contract`; `library`, where files of it are not as released.
     """
-    with hash_cache((project().runs if project().adopted else project().root) / HASHES) as hash_file:
+    with hash_cache(hashes()) as hash_file:
         found = {"lock": lock_sha256(project().root), "data": data_sha256(data, hash_file), "contract": CONTRACT}
     edited = edited_library()
     return found | ({"library": edited} if edited else {})
+
+
+def input_files(inputs: Mapping[str, Any]) -> set[Path]:
+    """List where the files are that are inputs of a run here, but for its data."""
+    here, found = project(), set()
+    found |= {here.source / name for name in inputs["code"]}
+    found |= {here.root / "requirements" / name for name in inputs["lock"]}
+    for key in inputs.get("files", {}):
+        setting, _, name = key.partition("/")
+        found.add((named_path(value_of(inputs["config"], setting)) / name).resolve())
+    return found
+
+
+def value_of(settings: Any, key: str) -> Any:
+    """Read a setting by its dotted name, in which the places of a list are numbers."""
+    for part in key.split("."):
+        settings = settings[int(part)] if isinstance(settings, list) else settings[part]
+    return settings
 
 
 def inputs_id(inputs: dict[str, Any]) -> str:
@@ -214,7 +298,11 @@ def require_expected(inputs: dict[str, Any]) -> None:
     changed = [now.partition("=")[0] for now in fingerprint(inputs).split() if now not in expected.split()]
     if expected and changed:
         names = {"config": "the settings", "code": "the code", "lock": "the locked packages", "data": "the data"}
-        names |= {"contract": "the library samebits", "library": "the library samebits"}
+        names |= {
+            "files": "the files that settings name",
+            "contract": "the library samebits",
+            "library": "the library samebits",
+        }
         what = " and ".join(dict.fromkeys(names[key] for key in changed))
         raise UserError(f"{what} changed after this run was asked for: give the sweep's command once more.")
 
@@ -252,7 +340,7 @@ def require_prepared(cfg: DictConfig) -> None:
     """
     if project().adopted:
         return  # its data are what `collect` finds
-    path = Path(cfg.paths.processed) / "dataset.json"
+    path = data_folder(cfg) / "dataset.json"
     if not path.exists():
         name = cfg.data.name
         raise UserError(
@@ -271,7 +359,7 @@ def data_origin(cfg: DictConfig) -> dict[str, Any]:
     """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
     if project().adopted:
         return {}  # whose data have no card
-    made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
+    made = json.loads((data_folder(cfg) / "dataset.json").read_text())
     files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
     card = str(cfg.data.get("card") or "data/README.md")
     return {**read_card(project().root / card), "card": card, "files": files, "split": json_sha256(made["rows"])}

@@ -27,7 +27,16 @@ from ..engine.config import compose
 from ..engine.errors import UserError
 from ..engine.files import file_sha256, present_sha256
 from ..engine.git_snapshot import PATCH
-from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_sha256, of_resolved, settings_that_count
+from ..engine.inputs import (
+    CONTRACT,
+    code_sha256,
+    data_folder,
+    data_sha256,
+    inputs_id,
+    lock_sha256,
+    of_resolved,
+    settings_that_count,
+)
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
 from ..engine.trace_reader import TRACE
@@ -189,7 +198,7 @@ def named(kind: str, found: list[Difference]) -> list[Difference]:
 def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the data by hash: what the run read, and the raw files that it was made of where they are here."""
     paths = cfg[project().paths]
-    processed, raw = Path(paths.processed), Path(paths.get("raw") or "")
+    processed, raw = data_folder(cfg), Path(paths.get("raw") or "")
     found = differing_files(record["inputs"]["data"], data_sha256(processed))
     pinned = {file["name"]: file["sha256"] for file in record["inputs"].get("origin", {}).get("files", [])}
     if (
