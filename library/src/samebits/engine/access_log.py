@@ -265,10 +265,11 @@ def _install() -> None:
 
     environ.__getitem__, environ.__iter__ = get, go_through
     sys.addaudithook(_hook)
-    for name in ("safetensors", "safetensors.torch", "safetensors.numpy"):  # which opens files by itself
-        module: Any = sys.modules.get(name)
-        if hasattr(module, "safe_open"):
-            module.safe_open = _told(module.safe_open)
+    import safetensors  # which opens files by itself; what imports it later gets what is put here
+
+    for module in (safetensors, sys.modules.get("safetensors.torch"), sys.modules.get("safetensors.numpy")):
+        if module is not None:
+            module.safe_open = _told(module.safe_open)  # type: ignore[attr-defined]
 
 
 def _told(function: Any) -> Any:

@@ -262,13 +262,15 @@ def shared_inputs(data: Path) -> dict[str, Any]:
 
 def input_files(inputs: Mapping[str, Any]) -> set[Path]:
     """List where the files are that are inputs of a run here, but for its data."""
-    here, found = project(), set()
-    found |= {here.source / name for name in inputs["code"]}
-    found |= {here.root / "requirements" / name for name in inputs["lock"]}
-    for key in inputs.get("files", {}):
-        setting, _, name = key.partition("/")
-        found.add((named_path(value_of(inputs["config"], setting)) / name).resolve())
-    return found
+    here = project()
+    found = {here.source / name for name in inputs["code"]} | {path.resolve() for path in named_paths(inputs)}
+    return found | {here.root / "requirements" / name for name in inputs["lock"]}
+
+
+def named_paths(inputs: Mapping[str, Any]) -> list[Path]:
+    """List where the files are that a run's settings name."""
+    keys = [key.partition("/") for key in inputs.get("files", {})]
+    return [named_path(value_of(inputs["config"], setting)) / name for setting, _, name in keys]
 
 
 def value_of(settings: Any, key: str) -> Any:

@@ -28,6 +28,7 @@ from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
+from ..verify.touched import unrecorded_answers
 from . import documents, figures
 from .documents import TEMPLATES, write_document
 from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
@@ -158,6 +159,8 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
     found = [sentence for experiment in experiments for sentence in repeats(experiment)]
     for experiment in experiments:
         name = experiment.name
+        for sentence in dict.fromkeys(each for run in experiment.runs for each in unrecorded_answers(run.record)):
+            found.append(f"{name}: {sentence}.")
         if not same_inputs(experiment.first, baseline.first, ["data"]):
             found.append(f"{name} was trained and tested on other data than {baseline.name}, so is not compared.")
         elif not same_inputs(experiment.first, baseline.first, procedure):

@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..engine import git_snapshot, trace_reader, weights
+from ..engine import access_log, git_snapshot, trace_reader, weights
 from ..engine import record as records
 from ..engine.config import compose
 from ..engine.errors import UserError
@@ -32,10 +31,12 @@ from ..engine.inputs import (
     code_sha256,
     data_folder,
     data_sha256,
+    files_input,
     inputs_id,
     lock_sha256,
     of_resolved,
     settings_that_count,
+    value_of,
 )
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
@@ -44,6 +45,8 @@ from .verdict_files import tampered
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
+CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyd", ".pth")
+FILE_OUTSIDE = "file outside of the data"
 NOTHING = "—"  # where one side has no value
 MOST_LINES = 40  # of a diff, and rows of a table, on the terminal; the verdict's file has all
 Difference = tuple[str, str, str]  # name, value of the one, value of the other
@@ -209,19 +212,52 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     return named("data", found)
 
 
+def named_file_differences(record: Record, cfg: DictConfig) -> list[Difference]:
+    """Compare the files that the run's settings name."""
+    config = record["inputs"]["config"]
+    return file_differences(record["inputs"], {"config": config, **files_input(config, data_folder(cfg))})
+
+
 def code_differences(record: Record) -> list[Difference]:
-    """Compare the code that the run could import, code from outside of it, the locks, and the library's contract."""
+    """Compare the code that the run could import, what it loaded or read besides, the locks, and the contract."""
     root, inputs = project().root, record["inputs"]
-    known = {name: sha256 for name, sha256 in inputs.get("outside", {}).items() if not name.startswith(".../")}
+    outside = inputs.get("outside", {})
+    known = {name: each for name, each in outside.items() if not name.startswith(".../") and each != access_log.GONE}
     here = {"code": code_sha256(inputs["config"]), "outside": present_sha256(root, known), "lock": lock_sha256(root)}
-    return input_differences(inputs | {"outside": known, "data": {}}, here | {"contract": CONTRACT})
+    without = inputs | {"outside": known, "data": {}, "files": {}}
+    return input_differences(without, {**here, "contract": CONTRACT})
+
+
+def is_code(difference: Difference) -> bool:
+    """Whether it is one of code, and not of a file that code reads."""
+    return not difference[0].startswith(("file ", "data "))
+
+
+def outside_differences(one: dict[str, str], other: dict[str, str]) -> list[Difference]:
+    """List what differs between what two trainings loaded and read besides their inputs."""
+    code = "code outside of the package"
+    return [
+        (f"{code if Path(name).suffix in CODE_SUFFIXES else FILE_OUTSIDE} {name}", mine, theirs)
+        for name, mine, theirs in differing_files(one, other)
+    ]
+
+
+def file_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+    """List which files that settings name differ between two inputs, each with its setting and path."""
+    found = []
+    for name, mine, theirs in differing_files(one.get("files", {}), other.get("files", {})):
+        setting, slash, rest = name.partition("/")
+        side = one if name in one.get("files", {}) else other
+        found.append((f"file of the setting {setting}: {value_of(side['config'], setting)}{slash}{rest}", mine, theirs))
+    return found
 
 
 def input_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """List how the inputs of two runs differ, but for their settings."""
-    kinds = {"code": "code", "outside": "code outside of the package", "lock": "lock", "data": "data"}
-    files = [named(kind, differing_files(one.get(key, {}), other.get(key, {}))) for key, kind in kinds.items()]
-    return [*chain(*files), *contract_difference(one, other)]
+    kinds = ("code", "lock", "data")
+    files = [named(kind, differing_files(one.get(kind, {}), other.get(kind, {}))) for kind in kinds]
+    outside = outside_differences(one.get("outside", {}), other.get("outside", {}))
+    return [*files[0], *outside, *file_differences(one, other), *files[1], *files[2], *contract_difference(one, other)]
 
 
 def contract_difference(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
@@ -254,7 +290,7 @@ def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD)
         git_snapshot.export_snapshot(project().root, record["source"], run, target)
         return True
     except git_snapshot.NoGit as reason:
-        if code_differences(record):
+        if any(map(is_code, code_differences(record))):
             commit = record["source"].get("commit")
             where = f"(commit {commit[:12]}) is not in this repository" if commit else "was kept nowhere"
             fetch = "fetch it (git fetch origin '+refs/runs/*:refs/runs/*'), or " if commit else ""
@@ -300,7 +336,7 @@ INCIDENTAL = ("system.os", "system.container", "processor.cores", "threads.betwe
 
 def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """List how two environments differ, the most telling first; packages that only one of them has make one line."""
-    order = ("patched", "startup", "packages", "threads", "flags", "processor.model", "gpu", "variables", "libraries")
+    order = ("patched", "startup", "asked", "packages", "threads", "flags", "processor.model", "gpu", "variables")
     found = []
     for name, *values in differing(one, other):
         if "{}" in values or (name.startswith("packages.") and NOTHING in values):
