@@ -6,7 +6,7 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -282,7 +282,7 @@ def finish_record(
             file=sys.stderr,
         )
     found = access_log.findings(input_files(run.inputs))
-    warn_of_touched(found, code)
+    warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
     (usage,) = callbacks_of(trainer, ResourceUsage)
     observed = {
         "status": "finished",
@@ -290,22 +290,21 @@ def finish_record(
         **usage.observed(trainer),
         "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         "history": file_sha256(run.directory / HISTORY),
-        "touched": found.observed,
+        "touched": found["touched"],
     }
     run.finish(
         metrics,
         outputs(run.directory, *digests, metrics),
-        inputs={"outside": found.outside | code},
-        environment=environment.describe_environment(modules) | found.environment,
+        inputs={"outside": found["outside"] | code},
+        environment=environment.describe_environment(modules) | {name: found[name] for name in ("asked", "listed")},
         observed=observed,
     )
     usage.path.unlink(missing_ok=True)
     shutil.rmtree(run.directory / access_log.FOLDER, ignore_errors=True)
 
 
-def warn_of_touched(found: access_log.Findings, code: Mapping[str, str]) -> None:
+def warn_of_touched(files: Sequence[str], touched: Mapping[str, Any]) -> None:
     """Say which files and addresses the training asked that are no inputs of it."""
-    files = [name for name in found.outside if name not in code]
     if files:
         names = ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
         print(
@@ -313,9 +312,8 @@ def warn_of_touched(found: access_log.Findings, code: Mapping[str, str]) -> None
             " there part of a run's id, let a setting name the file, or have it prepared into the data.",
             file=sys.stderr,
         )
-    if asked := access_log.unrecorded(found.observed):
-        names = ", ".join(asked[:3])
-        print(f"warning: the training asked {names}: what was answered is in no record.", file=sys.stderr)
+    if asked := access_log.unrecorded(touched):
+        print(f"warning: the training asked {', '.join(asked[:3])}: the answers are in no record.", file=sys.stderr)
 
 
 def show(run: RunDirectory, published: str | None) -> None:

@@ -16,9 +16,8 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
@@ -67,28 +66,7 @@ GONE = "gone"  # in the place of a hash: the file was read, and was not there an
 MOST_FOLDERS = 20  # that a record names one by one
 
 
-@dataclass
-class Findings:
-    """What a training has touched."""
-
-    outside: dict[str, str] = field(default_factory=dict)  # files that are no inputs: name and sha256, or GONE
-    listed: dict[str, str] = field(default_factory=dict)  # folders: hashes of the names in them, and of their order
-    variables: dict[str, str] = field(default_factory=dict)  # that the project's code asked for: two digits of a hash
-    addresses: dict[str, str] = field(default_factory=dict)  # host:port, and one of HERE, LOGGER, TRAINING
-    programs: list[str] = field(default_factory=list)  # that were started, without their arguments
-
-    @property
-    def environment(self) -> dict[str, dict[str, str]]:
-        """What of it is part of a record's environment."""
-        return {"asked": self.variables, "listed": self.listed}
-
-    @property
-    def observed(self) -> dict[str, Any]:
-        """What of it a record keeps as observed."""
-        return {"addresses": self.addresses, "programs": self.programs}
-
-
-def unrecorded(touched: dict[str, Any]) -> list[str]:
+def unrecorded(touched: Mapping[str, Any]) -> list[str]:
     """List, of what a record has observed, the addresses whose answers may have changed the result."""
     return [name for name, who in touched.get("addresses", {}).items() if who == TRAINING]
 
@@ -320,38 +298,41 @@ def _join(arguments: tuple[Any, ...] | None) -> Handle:
     return Handle()
 
 
-def findings(inputs: set[Path]) -> Findings:
+def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
     """Put together what all processes and all starts of the run have touched so far.
 
     Args:
         inputs: files that are inputs of the run, beside its data.
+
+    Returns:
+        `outside`, the sha256 of each file that is no input, or GONE; `asked`, the environment variables that the
+        project's code asked for; `listed`, folders; `touched`, addresses and programs.
     """
     log = _log
     if log is None:
-        return Findings()
+        return {"outside": {}, "asked": {}, "listed": {}, "touched": {}}
     found: dict[str, dict[str, int]] = {}  # of each kind, what was touched, and when at first
-    with paused():
-        log.flush()
-        for line in [*log.pending, *(line for file in log.path.glob("*") for line in file.read_text().splitlines())]:
-            with suppress(ValueError):  # one that a kill has cut off
-                kind, name, when = json.loads(line)
-                first = found.setdefault(kind, {})
-                first[name] = min(when, first.get(name, when))
-        root, written = log.arguments[0], found.get("written", {})
-        read = {name for name, when in found.get("read", {}).items() if when < written.get(name, when + 1)}
-        outside: dict[str, str] = {}
-        with hash_cache(hashes()) as hash_file:
-            for path in sorted(map(Path, read | (_mapped(log) - written.keys()))):
-                real = path.resolve()
-                if not ({path, real} & inputs or str(real).startswith(log.known) or _is_private(path)):
-                    outside[portable_name(path, root)] = hash_file(real) if real.is_file() else GONE
-        return Findings(
-            outside=outside,
-            listed=_listings(sorted(map(Path, found.get("listed", {}))), root),
-            variables={name: _fingerprint(name) for name in sorted(found.get("variable", {}))},
-            addresses={name: kind[8:] for kind in sorted(found) if kind.startswith("address ") for name in found[kind]},
-            programs=sorted(found.get("program", {})),
-        )
+    log.flush()
+    for line in [*log.pending, *(line for file in log.path.glob("*") for line in file.read_text().splitlines())]:
+        with suppress(ValueError):  # one that a kill has cut off
+            kind, name, when = json.loads(line)
+            first = found.setdefault(kind, {})
+            first[name] = min(when, first.get(name, when))
+    root, written = log.arguments[0], found.get("written", {})
+    read = {name for name, when in found.get("read", {}).items() if when < written.get(name, when + 1)}
+    outside: dict[str, str] = {}
+    with hash_cache(hashes()) as hash_file:
+        for path in sorted(map(Path, read | (_mapped(log) - written.keys()))):
+            real = path.resolve()
+            if not ({path, real} & inputs or str(real).startswith(log.known) or _is_private(path)):
+                outside[portable_name(path, root)] = hash_file(real) if real.is_file() else GONE
+    addresses = {name: kind[8:] for kind in sorted(found) if kind.startswith("address ") for name in found[kind]}
+    return {
+        "outside": outside,
+        "asked": {name: _fingerprint(name) for name in sorted(found.get("variable", {}))},
+        "listed": _listings(sorted(map(Path, found.get("listed", {}))), root),
+        "touched": {"addresses": addresses, "programs": sorted(found.get("program", {}))},
+    }
 
 
 def _mapped(log: AccessLog) -> set[str]:

@@ -295,10 +295,12 @@ class Probe(pl.Callback):
             return
         if trainer.is_global_zero:
             modules, inputs = environment.loaded_modules(), read_record(self.directory)["inputs"]
-            touched = access_log.findings(input_files(inputs))
+            with access_log.paused():
+                touched = access_log.findings(input_files(inputs))
+            described = environment.describe_environment(modules)
             found = {
-                "environment": environment.describe_environment(modules) | touched.environment,
-                "outside": touched.outside | environment.outside_files(modules, inputs["code"]),
+                "environment": described | {name: touched[name] for name in ("asked", "listed")},
+                "outside": touched["outside"] | environment.outside_files(modules, inputs["code"]),
             }
             write_atomically(self.directory / PROBE, json.dumps(found).encode())
         raise SystemExit(0)

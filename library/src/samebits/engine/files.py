@@ -218,10 +218,14 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_file: Callable[[Path]
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
 
 
+def locate(folder: Path, name: str) -> Path:
+    """Return the path of a name that begins in the folder, at `~/`, or at `/`."""
+    return folder / (Path(name).expanduser() if name.startswith("~/") else name)
+
+
 def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Hash those of the named files that are there; their names begin in the folder, or are absolute, or with `~/`."""
-    paths = {name: folder / (Path(name).expanduser() if name.startswith("~/") else name) for name in names}
-    return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
+    """Hash those of the named files that are there; `locate` says where."""
+    return {name: file_sha256(locate(folder, name)) for name in names if locate(folder, name).is_file()}
 
 
 def json_sha256(value: Any) -> str:

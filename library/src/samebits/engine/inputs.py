@@ -18,7 +18,7 @@ from .adoption import require_data, without_root
 from .code_closure import code_closure, targets
 from .distributed import number_of_shards
 from .errors import UserError
-from .files import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, redact, write_atomically
+from .files import HASHES, file_sha256, files_sha256, hash_cache, json_sha256, locate, redact, write_atomically
 from .project import Project, project
 
 LIBRARY = Path(__file__).resolve().parents[1]
@@ -185,24 +185,18 @@ def data_folder(cfg: DictConfig) -> Path:
     return project().root / (own or cfg[project().paths].processed)
 
 
-def named_path(value: str) -> Path:
-    """Return the path that a setting's value says: from the project's folder, from `~`, or absolute."""
-    return project().root / (Path(value).expanduser() if value.startswith("~/") else value)
-
-
 SAVED_MODEL = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.ckpt", "*.pt")  # files of its folder
 
 
-def named_files(settings: Mapping[str, Any], data: Path, hash_file: Callable[[Path], str]) -> dict[str, str]:
-    """Hash the files that settings name, as pretrained weights or a vocabulary, and folders that hold a model.
+def named_files(settings: Mapping[str, Any], data: Path) -> dict[str, dict[str, str]]:
+    """Collect, as the input `files`, those that settings name, and those in a folder that holds a model.
 
     Args:
         settings: that count, with paths from the project's folder.
         data: the folder of the data, which are inputs by themselves.
-        hash_file: hashes a file.
 
     Returns:
-        The sha256 of each by the dotted name of its setting; in a folder, with the file's path after a slash.
+        The sha256 of each by its setting and path, as `model.weights=folder/file`; nothing where there are none.
     """
     found: dict[str, str] = {}
 
@@ -210,25 +204,30 @@ def named_files(settings: Mapping[str, Any], data: Path, hash_file: Callable[[Pa
         if isinstance(value, Mapping | list):
             for name, each in value.items() if isinstance(value, Mapping) else enumerate(value):
                 walk(each, f"{key}.{name}" if key else str(name))
-        elif isinstance(value, str) and re.search(r"[/.]", value) and len(value) < 1000 and "\0" not in value:
-            path = named_path(value)
-            with suppress(OSError):
+        elif isinstance(value, str) and re.search(r"[/.]", value):
+            with suppress(OSError, ValueError):  # it is no path
+                path = locate(project().root, value)
                 if path.is_file() and not path.resolve().is_relative_to(data.resolve()):
-                    found[key] = hash_file(path)
+                    found[f"{key}={value}"] = hash_file(path)
                 elif path.is_dir() and any(any(path.glob(each)) for each in SAVED_MODEL):
-                    listed = [each for each in path.rglob("*") if each.is_file()]
-                    found.update({f"{key}/{n}": h for n, h in files_sha256(path, listed, hash_file).items()})
+                    listed = files_sha256(path, (each for each in path.rglob("*") if each.is_file()), hash_file)
+                    found.update({f"{key}={value}/{name}": sha256 for name, sha256 in listed.items()})
 
-    walk(settings, "")
-    return found
+    with hash_cache(hashes()) as hash_file:
+        walk(settings, "")
+    return {"files": found} if found else {}
 
 
-def collect(cfg: DictConfig) -> dict[str, Any]:
-    """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
-    settings, data = settings_that_count(cfg), data_folder(cfg)
-    shared = shared_inputs(data)
-    require_data(shared["data"], project().data or ())
-    return {"config": settings, "code": code_sha256(settings), **shared, **files_input(settings, data)}
+def named_paths(inputs: Mapping[str, Any]) -> list[Path]:
+    """List where the files are that a run's settings name."""
+    return [locate(project().root, key.partition("=")[2]) for key in inputs.get("files", {})]
+
+
+def input_files(inputs: Mapping[str, Any]) -> set[Path]:
+    """List where the files are that are inputs of a run here, but for its data."""
+    here = project()
+    found = {here.source / name for name in inputs["code"]} | {path.resolve() for path in named_paths(inputs)}
+    return found | {here.root / "requirements" / name for name in inputs["lock"]}
 
 
 def hashes() -> Path:
@@ -236,11 +235,12 @@ def hashes() -> Path:
     return (project().runs if project().adopted else project().root) / HASHES
 
 
-def files_input(settings: Mapping[str, Any], data: Path) -> dict[str, dict[str, str]]:
-    """Collect the files that settings name as the input `files`, which is absent where there are none."""
-    with hash_cache(hashes()) as hash_file:
-        found = named_files(settings, data, hash_file)
-    return {"files": found} if found else {}
+def collect(cfg: DictConfig) -> dict[str, Any]:
+    """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
+    settings, data = settings_that_count(cfg), data_folder(cfg)
+    shared = shared_inputs(data)
+    require_data(shared["data"], project().data or ())
+    return {"config": settings, "code": code_sha256(settings), **shared, **named_files(settings, data)}
 
 
 def shared_inputs(data: Path) -> dict[str, Any]:
@@ -258,26 +258,6 @@ def shared_inputs(data: Path) -> dict[str, Any]:
         found = {"lock": lock_sha256(project().root), "data": data_sha256(data, hash_file), "contract": CONTRACT}
     edited = edited_library()
     return found | ({"library": edited} if edited else {})
-
-
-def input_files(inputs: Mapping[str, Any]) -> set[Path]:
-    """List where the files are that are inputs of a run here, but for its data."""
-    here = project()
-    found = {here.source / name for name in inputs["code"]} | {path.resolve() for path in named_paths(inputs)}
-    return found | {here.root / "requirements" / name for name in inputs["lock"]}
-
-
-def named_paths(inputs: Mapping[str, Any]) -> list[Path]:
-    """List where the files are that a run's settings name."""
-    keys = [key.partition("/") for key in inputs.get("files", {})]
-    return [named_path(value_of(inputs["config"], setting)) / name for setting, _, name in keys]
-
-
-def value_of(settings: Any, key: str) -> Any:
-    """Read a setting by its dotted name, in which the places of a list are numbers."""
-    for part in key.split("."):
-        settings = settings[int(part)] if isinstance(settings, list) else settings[part]
-    return settings
 
 
 def inputs_id(inputs: dict[str, Any]) -> str:

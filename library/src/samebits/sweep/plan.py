@@ -25,9 +25,9 @@ from ..engine.inputs import (
     EXPECTED,
     code_sha256,
     data_folder,
-    files_input,
     fingerprint,
     inputs_id,
+    named_files,
     require_prepared,
     settings_that_count,
     shared_inputs,
@@ -298,7 +298,7 @@ def plan_runs(combinations: Sequence[Combination], cluster: Sequence[str]) -> li
         if chosen not in code:
             code[chosen] = code_sha256(config)
         data = data_folder(cfg)
-        inputs = {"config": config, "code": code[chosen], **read_files(data), **files_input(config, data)}
+        inputs = {"config": config, "code": code[chosen], **read_files(data), **named_files(config, data)}
         run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, cfg.force, list_names)
         planned.append(PlannedRun(combination, cfg, run, run.finished))
     return planned

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,11 @@ from ..engine.inputs import (
     code_sha256,
     data_folder,
     data_sha256,
-    files_input,
     inputs_id,
     lock_sha256,
+    named_files,
     of_resolved,
     settings_that_count,
-    value_of,
 )
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
@@ -214,8 +214,9 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
 
 def named_file_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the files that the run's settings name."""
-    config = record["inputs"]["config"]
-    return file_differences(record["inputs"], {"config": config, **files_input(config, data_folder(cfg))})
+    inputs = record["inputs"]
+    here = named_files(inputs["config"], data_folder(cfg))
+    return named("file of the setting", differing_files(inputs.get("files", {}), here.get("files", {})))
 
 
 def code_differences(record: Record) -> list[Difference]:
@@ -242,22 +243,13 @@ def outside_differences(one: dict[str, str], other: dict[str, str]) -> list[Diff
     ]
 
 
-def file_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """List which files that settings name differ between two inputs, each with its setting and path."""
-    found = []
-    for name, mine, theirs in differing_files(one.get("files", {}), other.get("files", {})):
-        setting, slash, rest = name.partition("/")
-        side = one if name in one.get("files", {}) else other
-        found.append((f"file of the setting {setting}: {value_of(side['config'], setting)}{slash}{rest}", mine, theirs))
-    return found
-
-
 def input_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """List how the inputs of two runs differ, but for their settings."""
-    kinds = ("code", "lock", "data")
-    files = [named(kind, differing_files(one.get(kind, {}), other.get(kind, {}))) for kind in kinds]
-    outside = outside_differences(one.get("outside", {}), other.get("outside", {}))
-    return [*files[0], *outside, *file_differences(one, other), *files[1], *files[2], *contract_difference(one, other)]
+    kinds = {"code": "code", "outside": "", "files": "file of the setting", "lock": "lock", "data": "data"}
+    found = {key: differing_files(one.get(key, {}), other.get(key, {})) for key in kinds}
+    found["outside"] = outside_differences(one.get("outside", {}), other.get("outside", {}))
+    rows = [named(kind, found[key]) if kind else found[key] for key, kind in kinds.items()]
+    return [*chain(*rows), *contract_difference(one, other)]
 
 
 def contract_difference(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
