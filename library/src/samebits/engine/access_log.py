@@ -217,8 +217,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":  # most files are of the data: for them this is all
         path = arguments[0]
-        if type(path) is str and path.startswith(_known) and "/../" not in path:
-            return
+        if type(path) is str:
+            if path[:1] != "/":
+                path = f"{os.getcwd()}/{path.removeprefix('./')}"  # noqa: PTH109
+            if path.startswith(_known) and "/../" not in path:
+                return
     if getattr(_busy, "now", False):
         return
     with paused(), suppress(Exception):  # whatever happens here must not befall the program
