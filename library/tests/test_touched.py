@@ -196,7 +196,11 @@ def reproduce(project: Path, status: int, *words: str) -> dict[str, Any]:
 def test_a_file_that_workers_read(project: Path, start: str) -> None:
     """It is seen, however they are started."""
     (project / "notes/scale.txt").write_text("1")
-    scaled(project, 'import torch.utils.data as data\nreturn float(open("notes/scale.txt").read()) if data.get_worker_info() else 1')
+    code = """
+        import torch.utils.data
+        return float(open("notes/scale.txt").read()) if torch.utils.data.get_worker_info() else 1
+    """
+    scaled(project, code)
     options = '"num_workers": num_workers'
     edit(f"src/{NAME}/data/datamodule.py", options, f'{options}, "multiprocessing_context": "{start}"')(project)
     record = train(project, "data.module.num_workers=1", "trainer.num_sanity_val_steps=0")

@@ -80,6 +80,7 @@ class Run:
             with access_log.paused():
                 begin_record(self.files, self.cfg)
         fit(trainer, model, datamodule)
+        access_log.flush()  # of every process; the first one reads it after the test, in which all take part
         keep_best(trainer, model)
 
     def test(

@@ -61,6 +61,7 @@ OWN = re.compile(
     rf"(?i){WORDS}|^(HOME|USER|LOGNAME|PWD|OLDPWD|HOSTNAME|PATH|TMPDIR|SHELL|TERM|DISPLAY|LANG|TZ|(.*_)?RANK)$"
     r"|^(PYTHON|LC_|SSH_|XDG_|SLURM_|PBS_|MASTER_|WORLD_|VIRTUAL_ENV)"
 )
+NODE = os.uname().nodename if hasattr(os, "uname") else ""
 ALL = "*"  # in the place of a variable's name: the code went through all of them
 GONE = "gone"  # in the place of a hash: the file was read, and was not there any more at the end
 MOST_FOLDERS = 20  # that a record names one by one
@@ -99,7 +100,7 @@ class AccessLog:
         elif event in ("os.listdir", "os.scandir"):
             name = _absolute("." if arguments[0] is None else arguments[0])
             known = f"{name}{os.sep}".startswith(self.not_listed) or ("listed", name) in self.seen
-            if name and not known and not _opener()[1]:
+            if name and not known and not _opener()[1] and not _within(TRACKERS):
                 self.note("listed", name)
         elif event == "os.rename":
             source, target = map(_absolute, arguments[:2])
@@ -127,7 +128,7 @@ class AccessLog:
         elif exists and not flags & os.O_WRONLY:
             file, source = _opener()
             of_system = name.startswith(SYSTEM) and not (self._of_project(file) and _opener(directly=True)[0])
-            if not (of_system or (source and name.endswith(SOURCE))):
+            if not (of_system or (source and name.endswith(SOURCE)) or _within(TRACKERS)):
                 self.note("read", name)
 
     def _of_project(self, file: str) -> bool:
@@ -135,7 +136,7 @@ class AccessLog:
 
     def _address(self, host: Any, port: Any) -> None:
         name = host.decode(errors="replace") if isinstance(host, bytes) else str(host or "")
-        kind = HERE if LOOPBACK.match(name) else LOGGER if _within(TRACKERS) else TRAINING
+        kind = HERE if LOOPBACK.match(name) or name == NODE else LOGGER if _within(TRACKERS) else TRAINING
         self.note(f"address {kind}", f"{name or 'localhost'}:{port}")
 
     def variable(self, name: str, frame: FrameType | None) -> None:
@@ -161,8 +162,7 @@ class AccessLog:
         if self.process != os.getpid():  # one that was forked has a file of its own
             self.process = os.getpid()
             self.path.mkdir(exist_ok=True)
-            host = os.uname().nodename if hasattr(os, "uname") else ""
-            self.file = os.open(self.path / f"{host}-{self.process}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self.file = os.open(self.path / f"{NODE}-{self.process}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         lines, self.pending = self.pending, []
         os.write(self.file, "".join(lines).encode())
 
@@ -272,6 +272,12 @@ def start(root: Path, known: Collection[Path], data: Collection[Path], path: Pat
     _known = _log.known
 
 
+def flush() -> None:
+    """Write what was kept back before the run had a directory."""
+    if _log is not None:
+        _log.flush()
+
+
 def stop() -> None:
     """End it."""
     global _log
@@ -328,7 +334,10 @@ def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
         for path in sorted(map(Path, read | (_mapped(log) - written.keys()))):
             real = path.resolve()
             if not ({path, real} & inputs or str(real).startswith(log.known) or _is_private(path)):
-                outside[portable_name(path, root)] = hash_file(real) if real.is_file() else GONE
+                name = portable_name(path, root)
+                outside[name] = GONE
+                with suppress(OSError):
+                    outside[name] = hash_file(real)
     addresses = {name: kind[8:] for kind in sorted(found) if kind.startswith("address ") for name in found[kind]}
     return {
         "outside": outside,
@@ -346,7 +355,7 @@ def _mapped(log: AccessLog) -> set[str]:
 
 
 def _is_private(path: Path) -> bool:
-    inside = path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else ""
+    inside = path.relative_to(_home()).as_posix() if path.is_relative_to(_home()) else ""
     caches = (os.environ.get("MPLCONFIGDIR") or "//", f"{tempfile.gettempdir()}/torchinductor")
     return str(path).startswith(caches) or "__pycache__" in path.parts or any(fnmatch(inside, each) for each in PRIVATE)
 
@@ -374,11 +383,16 @@ def _listings(folders: list[Path], root: Path) -> dict[str, str]:
     return few | ({f"and {len(rest)} more": " ".join(both)} if rest else {})
 
 
+def _home() -> Path:
+    home = os.path.expanduser("~")  # noqa: PTH111 (which fails where nobody has one)
+    return Path(home if home not in ("~", "/") else "/nobody")
+
+
 def portable_name(path: Path, root: Path) -> str:
     """Name a file by its path from the project's folder, from `~`, or from `/`; whose folders these are is left out."""
-    for folder, name in ((root, ""), (root.resolve(), ""), (Path.home(), "~/")):
+    for folder, name in ((root, ""), (root.resolve(), ""), (_home(), "~/")):
         if path.is_relative_to(folder):
             return f"{name}{path.relative_to(folder).as_posix()}"
-    user, parts = {Path.home().name, os.environ.get("USER") or "root"}, path.parts
+    user, parts = {_home().name, os.environ.get("USER") or "root"}, path.parts
     places = [number for number, part in enumerate(parts) if part in user or parts[number - 1] in ("home", "Users")]
     return ".../" + "/".join(parts[max(places) + 1 :]) if places else path.as_posix()

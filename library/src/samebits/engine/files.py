@@ -223,9 +223,11 @@ def locate(folder: Path, name: str) -> Path:
     return folder / (Path(name).expanduser() if name.startswith("~/") else name)
 
 
-def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def present_sha256(
+    folder: Path, names: Iterable[str], hash_file: Callable[[Path], str] = file_sha256
+) -> dict[str, str]:
     """Hash those of the named files that are there; `locate` says where."""
-    return {name: file_sha256(locate(folder, name)) for name in names if locate(folder, name).is_file()}
+    return {name: hash_file(locate(folder, name)) for name in names if locate(folder, name).is_file()}
 
 
 def json_sha256(value: Any) -> str:
