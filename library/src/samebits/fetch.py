@@ -24,6 +24,7 @@ from .engine.command_line import run_command
 from .engine.config import check
 from .engine.errors import UserError
 from .engine.files import JUNK, file_sha256, files_in
+from .engine.inputs import data_folder
 from .engine.project import project
 
 UNFINISHED = ".fetching-"  # the folder of a download that may have been killed
@@ -141,7 +142,9 @@ def make_available(cfg: DictConfig) -> bool:
     Returns:
         Whether they were prepared now.
     """
-    if project().adopted or (Path(cfg.paths.processed) / "dataset.json").exists():
+    data = data_folder(cfg)
+    prepared_here = not project().adopted and data == project().root / cfg.paths.processed
+    if not prepared_here or (data / "dataset.json").exists():
         return False
     fetch(cfg)
     with tempfile.TemporaryDirectory() as folder:  # the project's own code prepares, by the command that is its own

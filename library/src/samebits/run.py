@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .engine import determinism, distributed, git_snapshot, lightning
+from .engine import access_log, determinism, distributed, git_snapshot, lightning
 from .engine.adoption import require_program
 from .engine.code_closure import targets
 from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
 from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
-from .engine.inputs import collect, data_origin, inputs_id, require_expected, require_prepared
+from .engine.inputs import collect, data_folder, data_origin, input_files, inputs_id, require_expected, require_prepared
 from .engine.project import project, require_own_program, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
@@ -76,7 +78,8 @@ class Run:
         require_measurable(trainer, model, datamodule)
         new = distributed.is_first() and not self.files.record
         if distributed.is_first():
-            begin_record(self.files, self.cfg)
+            with access_log.paused():
+                begin_record(self.files, self.cfg)
         try:
             fit(trainer, model, datamodule)
         except Exception:
@@ -84,6 +87,7 @@ class Run:
                 self.files.discard()
                 git_snapshot.drop(project().root, self.id)
             raise
+        access_log.flush()  # of every process; the first one reads it after the test, in which all take part
         keep_best(trainer, model)
 
     def test(
@@ -106,7 +110,8 @@ class Run:
             digests = weights.save(model, self.directory / "model.safetensors", self.id)
             for trace in callbacks_of(trainer, TraceWriter):
                 trace.write_measured(digests[0], inputs_id(self.files.inputs))
-            finish_record(self.files, trainer, metrics, digests)
+            with access_log.paused():
+                finish_record(self.files, trainer, metrics, digests)
         return metrics
 
 
@@ -224,12 +229,26 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
         from .engine import randomness  # which takes Lightning by the name that is chosen now
 
         randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
-    function(Run(cfg, run))
+    with watched(cfg, run):
+        function(Run(cfg, run))
     if distributed.is_first() and not run.finished:
         raise UserError(
             f"{function.__name__}() in {inspect.getfile(function)} has returned without results: let it end with"
             " run.fit(trainer, model, datamodule) and run.test(trainer, model, datamodule)."
         )
+
+
+@contextmanager
+def watched(cfg: DictConfig, run: RunDirectory) -> Iterator[None]:
+    """Note what the project's function touches."""
+    root, names = project().root, project().data
+    own = [run.directory.absolute(), run.directory.absolute().parent / ".locks", root / ".git"]
+    data = [data_folder(cfg)] if names is None else [root / name for name in names]
+    access_log.start(root, own, data, own[0] / access_log.FOLDER)
+    try:
+        yield
+    finally:
+        access_log.stop()
 
 
 def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
@@ -267,15 +286,17 @@ def finish_record(
     from .engine.trainer import callbacks_of
 
     loaded = loaded_code.find_loaded()
-    outside = loaded_code.outside_files(loaded, run.inputs["code"])
-    if outside:
-        names = ", ".join([*list(outside)[:3], *(["..."] if len(outside) > 3 else [])])
+    code = loaded_code.outside_files(loaded, run.inputs["code"])
+    if code:
+        names = ", ".join([*list(code)[:3], *(["..."] if len(code) > 3 else [])])
         package = project().package.relative_to(project().root)
         print(
             f"warning: the training loaded {names}, which its imports do not lead to: the record has the hash, but to"
             f" make changes there part of a run's id, move such code into {package}/, and import it by its name.",
             file=sys.stderr,
         )
+    found = access_log.findings(input_files(run.inputs))
+    warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
     (usage,) = callbacks_of(trainer, ResourceUsage)
     observed = {
         "status": "finished",
@@ -283,15 +304,30 @@ def finish_record(
         **usage.observed(trainer),
         "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         "history": file_sha256(run.directory / HISTORY),
+        "touched": found["touched"],
     }
     run.finish(
         metrics,
         outputs(run.directory, *digests, metrics),
-        inputs={"outside": outside},
-        environment=environment.describe_environment(loaded),
+        inputs={"outside": found["outside"] | code},
+        environment=environment.describe_environment(loaded) | {name: found[name] for name in ("asked", "listed")},
         observed=observed,
     )
     usage.path.unlink(missing_ok=True)
+    shutil.rmtree(run.directory / access_log.FOLDER, ignore_errors=True)
+
+
+def warn_of_touched(files: Sequence[str], touched: Mapping[str, Any]) -> None:
+    """Say which files and addresses the training asked that are no inputs of it."""
+    if files:
+        names = ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
+        print(
+            f"warning: the training read {names}, which is none of its inputs: the record has the hash; to make changes"
+            " there part of a run's id, let a setting name the file, or have it prepared into the data.",
+            file=sys.stderr,
+        )
+    if asked := access_log.unrecorded(touched):
+        print(f"warning: the training asked {', '.join(asked[:3])}: the answers are in no record.", file=sys.stderr)
 
 
 def show(run: RunDirectory, published: str | None) -> None:

@@ -24,10 +24,11 @@ from urllib.parse import urlparse
 from omegaconf import DictConfig
 
 from ..engine import record as records
+from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
+from ..engine.files import DISK_FULL, HIDDEN, WORDS, file_sha256, present_sha256, redact, replace_atomically
 from ..engine.git_snapshot import results
-from ..engine.inputs import code_sha256, lock_sha256
+from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
@@ -183,13 +184,13 @@ def _files(folder: Path) -> Iterator[Path]:
 def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, str]:
     """List the data that the run read, and the raw files where they are here: path in the project and sha256."""
     paths = cfg[project().paths]
-    processed, raw = Path(paths.processed), Path(paths.get("raw") or paths.processed)
+    processed, raw = data_folder(cfg), Path(paths.get("raw") or paths.processed)
     if not (processed.is_relative_to(root) and raw.is_relative_to(root)):
         raise UserError(
             f"{name} read its data from outside of the project ({processed}): bundle it without them, with DATA=no, or"
             " train on data in data/."
         )
-    if changed := provenance_diff.data_differences(record, cfg):
+    if changed := provenance_diff.data_differences(record, cfg) + provenance_diff.named_file_differences(record, cfg):
         file, recorded, here = changed[0]
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
@@ -198,6 +199,8 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, s
         )
     origin = record["inputs"].get("origin", {}).get("files", [])
     found = {processed / file: sha256 for file, sha256 in record["inputs"]["data"].items()}
+    named = {path: file_sha256(path) for path in named_paths(record["inputs"]) if path.is_file()}
+    found |= {path: sha256 for path, sha256 in named.items() if path.is_relative_to(root)}
     found |= {raw / file["name"]: file["sha256"] for file in origin if (raw / file["name"]).exists()}
     return {path.relative_to(root).as_posix(): sha256 for path, sha256 in sorted(found.items())}
 
@@ -265,10 +268,10 @@ def _leave_out(target: Path) -> list[str]:
 
 
 def _add_outside(record: Record, target: Path) -> list[str]:
-    """Add code that the run loaded although its imports do not lead to it, and that Git ignores."""
+    """Add code and files that the run loaded although they are none of its inputs, and that Git ignores."""
     remarks, here = [], project().root
     for name, sha256 in record["inputs"].get("outside", {}).items():
-        if name.startswith(".../"):
+        if name.startswith((".../", "~/", "/")) or sha256 == GONE:
             remarks.append(f"{name} was loaded from outside of the project, so it is not in the bundle")
         elif present_sha256(target, [name]).get(name) != sha256:
             if present_sha256(here, [name]).get(name) != sha256:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from . import access_log
 from .lightning import pl
 from .randomness import Purpose, SampleRandom, mix, seed_all
 
@@ -95,6 +96,7 @@ class SeededDataset(Dataset[Any]):
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
+        self.access_log = access_log.Handle()  # first: what the data set opens, also when it is unpickled, is noted
         self.dataset = dataset
         self.seed = seed
 

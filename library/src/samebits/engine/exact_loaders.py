@@ -21,6 +21,7 @@ import torch
 from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from . import access_log
 from .attributes import LARGEST, ChangedAttributes
 from .callbacks import BestWeights
 from .data_loading import LateLoader, Loader, LocalShards, ShardedBatch, collate_shards, split_batch
@@ -96,6 +97,7 @@ class ExactSamples(Dataset[Any]):
     """
 
     def __init__(self, dataset: Any, collate: Any, seed: int) -> None:
+        self.access_log = access_log.Handle()
         self.dataset, self.collate, self.seed = dataset, collate, seed
         self.generators: list[Any] | None = None  # found where the samples are read, which may be another process
 
@@ -138,6 +140,7 @@ class ExactStream(IterableDataset[Any]):
     begin: Position = (0, 0, 0)  # set before each pass; samples are counted here, not batches
 
     def __init__(self, dataset: Any, collate: Any, seed: int) -> None:
+        self.access_log = access_log.Handle()
         self.dataset, self.collate, self.seed = dataset, collate, seed
 
     def __len__(self) -> int:

@@ -218,10 +218,14 @@ _junk = re.compile("|".join(map(fnmatch.translate, JUNK)))
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """List the files in a folder and below, without JUNK; in no order."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _junk.match(name)]
-        yield from (path for name in names if not _junk.match(name) and (path := Path(parent, name)).is_file())
+    """List the files in a folder and below, without JUNK, in no order; also behind links to folders, each once."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [name for name in folders if real not in seen and not _junk.match(name)]
+        if real not in seen:
+            yield from (path for name in names if not _junk.match(name) and (path := Path(parent, name)).is_file())
+        seen.add(real)
 
 
 def file_sha256(path: Path) -> str:
@@ -235,9 +239,16 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_file: Callable[[Path]
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
 
 
-def present_sha256(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Hash those of the named files that are in the folder."""
-    return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
+def locate(folder: Path, name: str) -> Path:
+    """Return the path of a name that begins in the folder, at `~/`, or at `/`."""
+    return folder / (Path(name).expanduser() if name.startswith("~/") else name)
+
+
+def present_sha256(
+    folder: Path, names: Iterable[str], hash_file: Callable[[Path], str] = file_sha256
+) -> dict[str, str]:
+    """Hash those of the named files that are there; `locate` says where."""
+    return {name: hash_file(locate(folder, name)) for name in names if locate(folder, name).is_file()}
 
 
 def json_sha256(value: Any) -> str:

@@ -18,12 +18,22 @@ from .adoption import require_data, without_root
 from .code_closure import code_closure, targets
 from .distributed import number_of_shards
 from .errors import UserError
-from .files import HASHES, file_sha256, files_in, files_sha256, hash_cache, json_sha256, redact, write_atomically
+from .files import (
+    HASHES,
+    file_sha256,
+    files_in,
+    files_sha256,
+    hash_cache,
+    json_sha256,
+    locate,
+    redact,
+    write_atomically,
+)
 from .project import Project, project
 
 LIBRARY = Path(__file__).resolve().parents[1]
 RUN_PATH = "<run>"
-HASHED = ("config", "code", "lock", "data", "contract", "library")  # what names a run
+HASHED = ("config", "code", "lock", "data", "files", "contract", "library")  # what names a run
 
 # Raised when, and only when, some training's bits change: tests/golden.json holds digests of reference trainings.
 # A release of the library that keeps it renames no run.
@@ -169,12 +179,68 @@ def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) ->
     return files_sha256(folder, found, hash_file)
 
 
+def data_folder(cfg: DictConfig) -> Path:
+    """Return the folder that the data module reads; of a module that is told of none, that of the prepared data."""
+    own = None if project().adopted else OmegaConf.select(cfg, "data.module.directory")
+    return project().root / (own or cfg[project().paths].processed)
+
+
+SAVED_MODEL = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.ckpt", "*.pt")  # files of its folder
+
+
+def named_files(settings: Mapping[str, Any], data: Path) -> dict[str, dict[str, str]]:
+    """Collect, as the input `files`, those that settings name, and those in a folder that holds a model.
+
+    Args:
+        settings: that count, with paths from the project's folder.
+        data: the folder of the data, which are inputs by themselves.
+
+    Returns:
+        The sha256 of each by its setting and path, as `model.weights=folder/file`; nothing where there are none.
+    """
+    found: dict[str, str] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if isinstance(value, Mapping | list):
+            for name, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+                walk(each, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, str) and re.search(r"[/.]", value):
+            with suppress(OSError, ValueError):  # it is no path
+                path = locate(project().root, value)
+                if path.is_file() and not path.resolve().is_relative_to(data.resolve()):
+                    found[f"{key}={value}"] = hash_file(path)
+                elif path.is_dir() and any(any(path.glob(each)) for each in SAVED_MODEL):
+                    listed = files_sha256(path, (each for each in path.rglob("*") if each.is_file()), hash_file)
+                    found.update({f"{key}={value}/{name}": sha256 for name, sha256 in listed.items()})
+
+    with hash_cache(hashes()) as hash_file:
+        walk(settings, "")
+    return {"files": found} if found else {}
+
+
+def named_paths(inputs: Mapping[str, Any]) -> list[Path]:
+    """List where the files are that a run's settings name."""
+    return [locate(project().root, key.partition("=")[2]) for key in inputs.get("files", {})]
+
+
+def input_files(inputs: Mapping[str, Any]) -> set[Path]:
+    """List where the files are that are inputs of a run here, but for its data."""
+    here = project()
+    found = {here.source / name for name in inputs["code"]} | {path.resolve() for path in named_paths(inputs)}
+    return found | {here.root / "requirements" / name for name in inputs["lock"]}
+
+
+def hashes() -> Path:
+    """Return the file in which hashes are kept."""
+    return (project().runs if project().adopted else project().root) / HASHES
+
+
 def collect(cfg: DictConfig) -> dict[str, Any]:
     """Collect the inputs of the run that `cfg` describes: `config`, the settings that count, `code` and the rest."""
-    settings = settings_that_count(cfg)
-    shared = shared_inputs(Path(cfg[project().paths].processed))
+    settings, data = settings_that_count(cfg), data_folder(cfg)
+    shared = shared_inputs(data)
     require_data(shared["data"], project().data or ())
-    return {"config": settings, "code": code_sha256(settings), **shared}
+    return {"config": settings, "code": code_sha256(settings), **shared, **named_files(settings, data)}
 
 
 def shared_inputs(data: Path) -> dict[str, Any]:
@@ -188,7 +254,7 @@ def shared_inputs(data: Path) -> dict[str, Any]:
     Returns:
         `lock` and `data`, the sha256 of each file; `contract`; `library`, where files of it are not as released.
     """
-    with hash_cache((project().runs if project().adopted else project().root) / HASHES) as hash_file:
+    with hash_cache(hashes()) as hash_file:
         found = {"lock": lock_sha256(project().root), "data": data_sha256(data, hash_file), "contract": CONTRACT}
     edited = edited_library()
     return found | ({"library": edited} if edited else {})
@@ -214,7 +280,11 @@ def require_expected(inputs: dict[str, Any]) -> None:
     changed = [now.partition("=")[0] for now in fingerprint(inputs).split() if now not in expected.split()]
     if expected and changed:
         names = {"config": "the settings", "code": "the code", "lock": "the locked packages", "data": "the data"}
-        names |= {"contract": "the library samebits", "library": "the library samebits"}
+        names |= {
+            "files": "the files that settings name",
+            "contract": "the library samebits",
+            "library": "the library samebits",
+        }
         what = " and ".join(dict.fromkeys(names[key] for key in changed))
         raise UserError(f"{what} changed after this run was asked for: give the sweep's command once more.")
 
@@ -252,7 +322,7 @@ def require_prepared(cfg: DictConfig) -> None:
     """
     if project().adopted:
         return  # its data are what `collect` finds
-    path = Path(cfg.paths.processed) / "dataset.json"
+    path = data_folder(cfg) / "dataset.json"
     if not path.exists():
         name = cfg.data.name
         raise UserError(
@@ -271,7 +341,7 @@ def data_origin(cfg: DictConfig) -> dict[str, Any]:
     """Describe where the data comes from: its card, the address and hash of each file, the hash of the split."""
     if project().adopted:
         return {}  # whose data have no card
-    made = json.loads((Path(cfg.paths.processed) / "dataset.json").read_text())
+    made = json.loads((data_folder(cfg) / "dataset.json").read_text())
     files = [{"name": each.name, "uri": redact(str(each.uri)), "sha256": str(each.sha256)} for each in cfg.data.files]
     card = str(cfg.data.get("card") or "data/README.md")
     return {**read_card(project().root / card), "card": card, "files": files, "split": json_sha256(made["rows"])}

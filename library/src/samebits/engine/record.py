@@ -32,9 +32,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import file_sha256, json_sha256, only_process, present_sha256, redact, write_atomically
+from .files import file_sha256, hash_cache, json_sha256, only_process, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
-from .inputs import RUN_PATH, fold_of, inputs_id, portable_config
+from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
 from .trace_reader import TRACE
 
@@ -246,9 +246,12 @@ class RunDirectory:
         write_metrics(self.directory / METRICS, metrics)
 
     def outdated(self, root: Path) -> list[str]:
-        """List the files outside of the package that the run had loaded, and that are not what they were."""
+        """List the files that the run had loaded or read besides its inputs, and that are not what they were."""
         known = self.record.get("inputs", {}).get("outside", {})
-        return [name for name, sha256 in present_sha256(root, known).items() if sha256 != known[name]]
+        if not known:
+            return []
+        with hash_cache(hashes()) as hash_file:
+            return [name for name, sha256 in present_sha256(root, known, hash_file).items() if sha256 != known[name]]
 
     def publish(self, target: Path) -> None:
         """Copy what others build on to a directory of a fixed name: the same bytes for the same inputs.

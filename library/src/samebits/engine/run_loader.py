@@ -15,7 +15,7 @@ from yaml import YAMLError
 from . import determinism
 from .config import check
 from .errors import UserError
-from .inputs import code_sha256, data_sha256, require_prepared, settings_that_count
+from .inputs import code_sha256, data_folder, data_sha256, require_prepared, settings_that_count
 from .project import project
 from .record import read_record
 
@@ -78,7 +78,7 @@ class SavedRun:
         """
         require_prepared(self.cfg)
         model = self.model()
-        warn_of_changes(self.directory, "data", data_sha256(Path(self.cfg[project().paths].processed)))
+        warn_of_changes(self.directory, "data", data_sha256(data_folder(self.cfg)))
         from .config import instantiate
         from .trainer import evaluation_trainer, measure
 

@@ -21,13 +21,14 @@ from yaml import YAMLError
 
 from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
-from ..engine.inputs import data_settings, data_sha256, require_prepared
+from ..engine.inputs import data_folder, data_settings, data_sha256, require_prepared
 from ..engine.project import project
 from ..engine.record import CONFIG, settings_of
 from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
 from ..verify import provenance_diff
+from ..verify.touched import unrecorded_answers
 from . import documents, figures
 from .documents import TEMPLATES, write_document
 from .runs import SAME, Experiment, differing_settings, group, published, read_runs, read_table, same_data, same_inputs
@@ -158,6 +159,8 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
     found = [sentence for experiment in experiments for sentence in repeats(experiment)]
     for experiment in experiments:
         name = experiment.name
+        for sentence in dict.fromkeys(each for run in experiment.runs for each in unrecorded_answers(run.record)):
+            found.append(f"{name}: {sentence}.")
         if not same_inputs(experiment.first, baseline.first, ["data"]):
             found.append(f"{name} was trained and tested on other data than {baseline.name}, so is not compared.")
         elif not same_inputs(experiment.first, baseline.first, procedure):
@@ -222,7 +225,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    data = root / OmegaConf.select(OmegaConf.load(main_run.directory / CONFIG), f"{project().paths}.processed")
+    data = data_folder(DictConfig(OmegaConf.load(main_run.directory / CONFIG)))
     panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = figures.draw_panels(panel)
     drawn = [
@@ -338,7 +341,7 @@ def replicate_main(arguments: argparse.Namespace) -> None:
     require_prepared(cfg)
     if sweep([*overrides, seeds(arguments.seeds or ",".join(map(str, before.seeds)))], jobs):
         raise UserError("a run failed, so there is nothing to compare yet: mend it, then the same command goes on.")
-    data = data_sha256(Path(cfg.paths.processed))
+    data = data_sha256(data_folder(cfg))
     runs, _ = read_runs(root / "models", [])
     ours = [run for run in runs if run.id.startswith(f"{config}-") and run.record["inputs"]["data"] == data]
     current = [run for run in ours if not provenance_diff.code_differences(run.record)]

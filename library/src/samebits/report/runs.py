@@ -27,7 +27,7 @@ from ..verify.verdict_files import read_verdicts, tampered, verdicts_on
 
 FEW = 3  # settings that a name holds, unless it takes more to tell two apart
 FOLDS = ("data.folds.fold", "data.module.folds.fold")  # settings that say which fold a run is of
-SAME = ("code", "lock", "data", "outside", "contract", "library")  # inputs that all seeds of an experiment share
+SAME = ("code", "lock", "data", "files", "outside", "contract", "library")  # what all seeds of an experiment share
 
 
 Key = int | tuple[Fold, int]  # what tells a run from the others of its experiment: seed, or fold and seed

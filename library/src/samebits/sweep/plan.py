@@ -24,8 +24,10 @@ from ..engine.errors import PROGRESS_SECONDS, UserError
 from ..engine.inputs import (
     EXPECTED,
     code_sha256,
+    data_folder,
     fingerprint,
     inputs_id,
+    named_files,
     require_prepared,
     settings_that_count,
     shared_inputs,
@@ -260,7 +262,7 @@ class PlannedRun:
         if get(self.cfg, "cluster.name") == "slurm":  # every sweep that asks for the run follows its job, by this name
             label = self.run.id.partition(f"-{digits}")[0]
         name = file_name(label, digits)
-        folders = [(root / self.cfg.paths[key]).resolve() for key in ("processed", "models")]
+        folders = [each.resolve() for each in (data_folder(self.cfg), root / self.cfg.paths.models)]
         return TrainingCommand(
             name,
             self.combination.overrides,
@@ -295,7 +297,8 @@ def plan_runs(combinations: Sequence[Combination], cluster: Sequence[str]) -> li
         chosen = frozenset(targets(config))
         if chosen not in code:
             code[chosen] = code_sha256(config)
-        inputs = {"config": config, "code": code[chosen], **read_files(Path(cfg.paths.processed))}
+        data = data_folder(cfg)
+        inputs = {"config": config, "code": code[chosen], **read_files(data), **named_files(config, data)}
         run = find_run(Path(cfg.paths.models), cfg.run_name, inputs, project().root, cfg.force, list_names)
         planned.append(PlannedRun(combination, cfg, run, run.finished))
     return planned

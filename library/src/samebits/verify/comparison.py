@@ -27,6 +27,7 @@ from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read
 from . import provenance_diff
 from .environment_diff import environment_differences
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
+from .touched import five_lines
 from .verdict_files import read_verdicts, tampered, verdicts_on
 
 MOST_TYPES = 3  # tensors of another type or shape that are named
@@ -352,7 +353,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("command", "" if source.get("overrides") is None else records.command(record)),
         ("code", code),
         ("remote", source.get("remote")),
-        ("outside", ", ".join(inputs.get("outside", {}))),
+        *five_lines(record),
         ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
         ("data", f"{origin.get('title') or config.get('data', {}).get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),

@@ -27,7 +27,7 @@ from ..engine.code_closure import code_closure, targets
 from ..engine.config import compose
 from ..engine.errors import UserError
 from ..engine.files import file_sha256
-from ..engine.inputs import data_settings
+from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
 from ..engine.record import Record, settings_of
 from .provenance_diff import LOADER, NOTHING, Difference, differing
@@ -130,7 +130,7 @@ class DataStages:
     @cached_property
     def target(self) -> str:
         """The folder of the prepared data, from the project's; empty where it is outside, or there is no pipeline."""
-        processed = Path(self.cfg[project().paths].processed)
+        processed = data_folder(self.cfg)
         inside = not project().adopted and processed.is_relative_to(self.root)
         return processed.relative_to(self.root).as_posix() if inside else ""
 

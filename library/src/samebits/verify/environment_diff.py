@@ -24,7 +24,18 @@ LOADED = {
     "startup": "is run by Python at its start",
 }
 LOOSE = "lies among the packages and belongs to none"
-OTHERS = ("packages", "threads", "flags", "processor.model", "gpu", "variables", "libraries", "stdlib", "objects")
+OTHERS = (
+    "asked",
+    "packages",
+    "threads",
+    "flags",
+    "processor.model",
+    "gpu",
+    "variables",
+    "libraries",
+    "stdlib",
+    "objects",
+)
 
 
 def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:

@@ -21,13 +21,23 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..engine import git_snapshot, trace_reader, weights
+from ..engine import access_log, git_snapshot, trace_reader, weights
 from ..engine import record as records
 from ..engine.config import compose
 from ..engine.errors import UserError
 from ..engine.files import JUNK, file_sha256, present_sha256
 from ..engine.git_snapshot import PATCH
-from ..engine.inputs import CONTRACT, code_sha256, data_sha256, inputs_id, lock_sha256, of_resolved, settings_that_count
+from ..engine.inputs import (
+    CONTRACT,
+    code_sha256,
+    data_folder,
+    data_sha256,
+    inputs_id,
+    lock_sha256,
+    named_files,
+    of_resolved,
+    settings_that_count,
+)
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
 from ..engine.trace_reader import TRACE
@@ -35,6 +45,8 @@ from .verdict_files import tampered
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
+CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyd", ".pth")
+FILE_OUTSIDE = "file outside of the data"
 NOTHING = "—"  # where one side has no value
 MEASURED = (trace_reader.FINAL, trace_reader.TEST)  # the evaluations that give a run's metrics
 MOST_LINES = 40  # of a diff, and rows of a table, on the terminal; the verdict's file has all
@@ -223,7 +235,7 @@ def named(kind: str, found: list[Difference]) -> list[Difference]:
 def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     """Compare the data by hash: what the run read, and the raw files that it was made of where they are here."""
     paths = cfg[project().paths]
-    processed, raw = Path(paths.processed), Path(paths.get("raw") or "")
+    processed, raw = data_folder(cfg), Path(paths.get("raw") or "")
     found = differing_files(record["inputs"]["data"], data_sha256(processed))
     pinned = {file["name"]: file["sha256"] for file in record["inputs"].get("origin", {}).get("files", [])}
     if (
@@ -234,19 +246,44 @@ def data_differences(record: Record, cfg: DictConfig) -> list[Difference]:
     return named("data", found)
 
 
+def named_file_differences(record: Record, cfg: DictConfig) -> list[Difference]:
+    """Compare the files that the run's settings name."""
+    inputs = record["inputs"]
+    here = named_files(inputs["config"], data_folder(cfg))
+    return named("file of the setting", differing_files(inputs.get("files", {}), here.get("files", {})))
+
+
 def code_differences(record: Record) -> list[Difference]:
-    """Compare the code that the run could import, code from outside of it, the locks, and the library's contract."""
+    """Compare the code that the run could import, what it loaded or read besides, the locks, and the contract."""
     root, inputs = project().root, record["inputs"]
-    known = {name: sha256 for name, sha256 in inputs.get("outside", {}).items() if not name.startswith(".../")}
+    outside = inputs.get("outside", {})
+    known = {name: each for name, each in outside.items() if not name.startswith(".../") and each != access_log.GONE}
     here = {"code": code_sha256(inputs["config"]), "outside": present_sha256(root, known), "lock": lock_sha256(root)}
-    return input_differences(inputs | {"outside": known, "data": {}}, here | {"contract": CONTRACT})
+    without = inputs | {"outside": known, "data": {}, "files": {}}
+    return input_differences(without, {**here, "contract": CONTRACT})
+
+
+def is_code(difference: Difference) -> bool:
+    """Whether it is one of code, and not of a file that code reads."""
+    return not difference[0].startswith(("file ", "data "))
+
+
+def outside_differences(one: dict[str, str], other: dict[str, str]) -> list[Difference]:
+    """List what differs between what two trainings loaded and read besides their inputs."""
+    code = "code outside of the package"
+    return [
+        (f"{code if Path(name).suffix in CODE_SUFFIXES else FILE_OUTSIDE} {name}", mine, theirs)
+        for name, mine, theirs in differing_files(one, other)
+    ]
 
 
 def input_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """List how the inputs of two runs differ, but for their settings."""
-    kinds = {"code": "code", "outside": "code outside of the package", "lock": "lock", "data": "data"}
-    files = [named(kind, differing_files(one.get(key, {}), other.get(key, {}))) for key, kind in kinds.items()]
-    return [*chain(*files), *contract_difference(one, other)]
+    kinds = {"code": "code", "outside": "", "files": "file of the setting", "lock": "lock", "data": "data"}
+    found = {key: differing_files(one.get(key, {}), other.get(key, {})) for key in kinds}
+    found["outside"] = outside_differences(one.get("outside", {}), other.get("outside", {}))
+    rows = [named(kind, found[key]) if kind else found[key] for key, kind in kinds.items()]
+    return [*chain(*rows), *contract_difference(one, other)]
 
 
 def contract_difference(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
@@ -279,7 +316,7 @@ def export_code(record: Record, run: Path, target: Path, instead: str = INSTEAD)
         git_snapshot.export_snapshot(project().root, record["source"], run, target)
         return True
     except git_snapshot.NoGit as reason:
-        if code_differences(record):
+        if any(map(is_code, code_differences(record))):
             commit = record["source"].get("commit")
             where = f"(commit {commit[:12]}) is not in this repository" if commit else "was kept nowhere"
             fetch = "fetch it (git fetch origin '+refs/runs/*:refs/runs/*'), or " if commit else ""

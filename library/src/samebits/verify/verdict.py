@@ -15,7 +15,7 @@ from ..engine.record import read_finished
 from ..engine.trace_reader import Divergence
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
 from .environment_diff import may_change_results
-from .provenance_diff import MOST_LINES, Difference
+from .provenance_diff import MOST_LINES, Difference, is_code
 from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
 
 REPORT = "reports/reproduction.md"
@@ -99,7 +99,9 @@ def _meaning(verdict: Verdict) -> list[str]:
             what = f"{compared['rows']} rows of the trace, {compared['tensors']} tensors, {compared['metrics']} metrics"
         lines = [f"Trained again from the same data, and compared bit for bit: {what}. All are the same."]
         if verdict.inputs:
-            lines.append("The code has changed since, and the change does not alter the results.")
+            code = any(map(is_code, verdict.inputs))
+            what = "The code has" if code else "What it reads besides its data has"
+            lines.append(f"{what} changed since, and the change does not alter the results.")
         if verdict.environment:
             packages = [row for row in verdict.environment if row[0].startswith("packages.")]
             changes = ", ".join(f"{name.partition('.')[2]} {mine} → {theirs}" for name, mine, theirs in packages[:4])
@@ -173,6 +175,11 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
         return [
             "go back to the commit of the run for what the table names, then make data   prepares the run's data again",
             f"If the change is meant: {verdict.command} trains it; new inputs are a new run",
+        ]
+    if verdict.inputs and not any(map(is_code, verdict.inputs)) and not other_data:
+        return [
+            f"bring the {'file' if len(verdict.inputs) == 1 else 'files'} of the run back, and compare again",
+            f"If the change is meant: {verdict.command} trains it; a setting that names the file makes it an input",
         ]
     if other_data and project().adopted:
         return ["bring the run's data back, and compare again; new data are a new run"]

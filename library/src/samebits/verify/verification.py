@@ -31,11 +31,11 @@ from ..engine.record import CONFIG, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
 from ..lint.lint import suspects
-from . import provenance_diff, verdict_files
+from . import provenance_diff, touched, verdict_files
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result, unexplained
 from .data_stages import DataStages, made_otherwise
 from .environment_diff import environment_causes, environment_differences, may_change_results
-from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, named
+from .provenance_diff import Difference, contradictions, differing, differing_files, named
 from .rerun import RerunFailed, recorded_settings, rerun
 from .verdict import REPORT, Kind, Verdict, print_verdict, write_reproducibility_report
 from .verdict_files import VERDICTS
@@ -77,6 +77,7 @@ class Verification:
         """The recorded state of the code, written to a folder when it is first used; a UserError where it is lost."""
         tree = self.folder / "recorded"
         provenance_diff.export_code(self.record, self.run, tree)
+        touched.link_outside(self.record, self.root, tree)
         return tree
 
     def verdict(self) -> Verdict:
@@ -85,9 +86,11 @@ class Verification:
             return self._make(Kind.TAMPERED, causes=found)
         self.cfg = recorded_settings(self.record, read_config(self.run, self.root), self.root)
         made_now = make_available(self.cfg)
-        if data := provenance_diff.data_differences(self.record, self.cfg):
-            inputs, causes = self._stages().why(data)
-            return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
+        data = provenance_diff.data_differences(self.record, self.cfg)
+        files = provenance_diff.named_file_differences(self.record, self.cfg)
+        if data or files:
+            inputs, causes = self._stages().why(data) if data else ([], [])
+            return self._make(Kind.DIFFERENT_INPUTS, inputs=[*files, *inputs], causes=causes)
         self.original = recorded_result(self.run, self.record)
         if self.options.probe:  # the steps that the trace has without a gap, from the first on
             steps = [row["step"] for row in self.original.rows if "loss" in row]
@@ -137,6 +140,7 @@ class Verification:
         if causes[MOST_CAUSES:]:
             causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more; see the table"]
         explained = may_change_results(environment)
+        causes += touched.causes(self.record, environment)
         causes += unexplained(comparison, explained)
         suspected = [] if explained else self._suspects(first)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
@@ -164,11 +168,8 @@ class Verification:
             sides = ({name: side[name] for name in common} for side in (one, other))
             found += named(kind, differing_files(*sides))
         known, loaded = self.original.inputs["outside"], result.inputs["outside"]
-        return [*found, *provenance_diff.contract_difference(self.original.inputs, result.inputs)] + [
-            (f"code outside of the package {name}", known.get(name, NOTHING)[:12], sha256[:12])
-            for name, sha256 in loaded.items()
-            if known.get(name) != sha256
-        ]
+        outside = provenance_diff.outside_differences({name: known[name] for name in loaded if name in known}, loaded)
+        return [*found, *provenance_diff.contract_difference(self.original.inputs, result.inputs), *outside]
 
     def _plain(self, config: dict[str, Any]) -> dict[str, Any]:
         """Write settings that count as this library does, with paths from the project's folder."""
@@ -191,7 +192,7 @@ class Verification:
     def _suspects(self, result: Result) -> list[str]:
         source = replace(project(), root=self.tree).source
         files = {name: source / name for name in result.inputs["code"]}
-        files |= {name: self.tree / name for name in result.inputs["outside"]}
+        files |= {name: self.tree / name for name in result.inputs["outside"] if name.endswith(".py")}
         return suspects(files)
 
     # --- training again
@@ -291,6 +292,10 @@ class Verification:
         compared = {"rows": rows, "tensors": len(outputs["tensors"]), "metrics": len(outputs["metrics"])}
         determinism = self.record["inputs"]["config"]["determinism"]
         about = {"compared": compared, "command": records.command(self.record), "portable": determinism["portable"]}
+        if found.get("comparison") is not None:
+            asked = touched.unrecorded_answers(self.record)
+            where = "remarks" if kind is Kind.IDENTICAL else "causes"
+            found[where] = [*asked, *found.get(where, [])]  # type: ignore[misc]
         return Verdict(kind, self.record["run"], self.upto, **{**about, **found})
 
 
