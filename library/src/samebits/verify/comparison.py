@@ -51,6 +51,12 @@ class Result:
     inputs: dict[str, Any]  # of its record; `outside` is the code from elsewhere that it loaded
     weights: Path  # may be missing
 
+    @property
+    def first_steps(self) -> int:
+        """How many steps the trace has without a gap, from the first on."""
+        steps = [row["step"] for row in self.rows if "batch" in row]
+        return next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+
 
 def recorded_result(run: Path, record: Record) -> Result:
     """Read the result of a run that has finished, or of a probe, whose record has no outputs."""

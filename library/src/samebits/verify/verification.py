@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +28,12 @@ from ..engine.project import project
 from ..engine.record import CONFIG, Record
 from ..engine.run_loader import newest_run, read_config
 from ..fetch import make_available
-from ..lint.lint import suspects
 from . import provenance_diff, verdict_files
 from .comparison import Comparison, Result, compare, nothing_compared, recorded_result
 from .data_stages import DataStages, made_otherwise
 from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, may_change_results, named
-from .rerun import RerunFailed, recorded_settings, rerun
+from .repeats import Repeats, asked_clock, reach
+from .rerun import Orders, RerunFailed, recorded_settings, rerun
 from .verdict import Kind, Verdict, print_verdict, write_reproducibility_report
 
 MOST_CAUSES = 4
@@ -84,9 +85,8 @@ class Verification:
             inputs, causes = self._stages().why(data)
             return self._make(Kind.DIFFERENT_INPUTS, inputs=inputs, causes=causes)
         self.original = recorded_result(self.run, self.record)
-        if self.options.probe:  # the steps that the trace has without a gap, from the first on
-            steps = [row["step"] for row in self.original.rows if "batch" in row]
-            self.upto = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+        if self.options.probe:
+            self.upto = self.original.first_steps
             if not self.upto:
                 mend = f"use `make reproduce RUN={self.run}`"
                 raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
@@ -105,6 +105,9 @@ class Verification:
 
     def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
+        source = replace(project(), root=self.tree).source
+        self.repeats.files = {name: source / name for name in first.inputs["code"]}
+        self.repeats.files |= {name: self.tree / name for name in first.inputs["outside"]}
         comparison = compare(self.original, first, self.upto)
         environment = provenance_diff.environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
@@ -115,17 +118,25 @@ class Verification:
             # the same results all the same: but of other settings, or of data that the code here does not make
             others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
             causes = made_otherwise(self.outdated)
+            # an order that hangs on hashes may be the recorded one by chance
+            doubted = not others and self.repeats.hashes
+            if doubted and (differs := self.repeats.another(first, self.original.first_steps or None, whole=True)):
+                return self._nondeterministic(first, *differs, found)
             return self._make(Kind.DIFFERENT_INPUTS if others else Kind.IDENTICAL, **found, causes=causes)
         if inputs:
             found["comparison"] = self._with_operator(comparison)
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
-            suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
+            suspected = self.repeats.suspects(comparison, changed)
             found["causes"] = made_otherwise(self.outdated)
             return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
-        if among_themselves := compare(first, self._train(), self.upto):
-            found["comparison"] = self._with_operator(among_themselves, again=True)
-            return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
-        if self.original.rows and not comparison.divergence and not may_change_results(environment):
+        second = self._train(orders=self.repeats.second)
+        if among_themselves := compare(first, second, self.upto):
+            return self._nondeterministic(first, second, self.repeats.second, among_themselves, found)
+        explained = may_change_results(environment)
+        doubted = self.repeats.hashes or bool(comparison.divergence and not explained)
+        if doubted and (differs := self.repeats.another(first, reach(comparison), whole=False)):
+            return self._nondeterministic(first, *differs, found)
+        if self.original.rows and not comparison.divergence and not explained:
             causes = [f"{name}: the record says {a}, training gives {b}" for name, a, b in comparison.metrics]
             causes += [f"the tensor {name} is not what training gives" for name in comparison.tensors]
             causes.append("every traced step is the recorded one, and two trainings here agree on what comes out")
@@ -135,8 +146,17 @@ class Verification:
         causes = [f"{name} is not as its package was installed, nor as it was recorded" for name in patched]
         if causes[MOST_CAUSES:]:
             causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more files; see the table"]
-        suspected = [] if may_change_results(environment) else self._suspects(first)
-        return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
+        suspected = [] if explained else self.repeats.suspects(comparison)
+        return self._make(Kind.ENVIRONMENT, **found, causes=[*asked_clock(self.record), *causes], suspects=suspected)
+
+    def _nondeterministic(
+        self, first: Result, other: Result, orders: Orders, different: Comparison, found: dict[str, Any]
+    ) -> Verdict:
+        causes, suspected = self.repeats.explain(first, other, orders, different)
+        found["comparison"] = self._with_operator(different, (self.repeats.first, orders))
+        causes = causes or asked_clock(self.record)
+        causes += suspected[: MOST_CAUSES - 1 - len(causes)]
+        return self._make(Kind.NONDETERMINISTIC, **found, causes=causes, suspects=suspected)
 
     def _stages(self) -> DataStages:
         before: Path | None = self.root
@@ -185,11 +205,11 @@ class Verification:
             f"make reproduce RUN={os.path.relpath(self.run)} CONFIG=here   trains those, and compares.",
         ]
 
-    def _suspects(self, result: Result) -> list[str]:
-        source = replace(project(), root=self.tree).source
-        files = {name: source / name for name in result.inputs["code"]}
-        files |= {name: self.tree / name for name in result.inputs["outside"]}
-        return suspects(files)
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Trains again in other orders."""
+        recorded, settings = self.record["observed"].get("hash_seed"), self.record["inputs"]["config"]
+        return Repeats(self._train, settings, self.python, recorded, self.folder / "notes")
 
     # --- training again
 
@@ -221,9 +241,11 @@ class Verification:
             self.python = str(self.tree / ".venv/bin/python")
         return []
 
-    def _train(self, *more: str, tree: Path | None = None, upto: int | None = None) -> Result:
+    def _train(
+        self, *more: str, tree: Path | None = None, upto: int | None = None, orders: Orders | None = None, **notes: Any
+    ) -> Result:
         self.reruns += 1
-        upto = upto or self.upto
+        upto, orders = upto or self.upto, orders or self.repeats.first
         print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
         if self.overrides is not None and tree is None:
@@ -240,7 +262,8 @@ class Verification:
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism)
+            where = tree or self.tree, project().name, self.python, cfg.determinism
+            return rerun(overrides, folder, *where, orders, **notes)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
@@ -254,7 +277,7 @@ class Verification:
         path.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
         return path
 
-    def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
+    def _with_operator(self, comparison: Comparison, again: Sequence[Orders] = ()) -> Comparison:
         """Name the first differing operator, if asked to and if it is not known yet."""
         first = comparison.divergence
         if not self.options.operator or first is None or first.operator or first.step == 0:
@@ -262,7 +285,7 @@ class Verification:
         steps = range(first.since + 1, first.step + 1)  # those that were not traced may hold the first to differ
         more = f"callbacks.trace.operators={list(steps)}".replace(" ", "")
         if again:
-            sides = [self._train(more, upto=first.step) for _ in range(2)]
+            sides = [self._train(more, upto=first.step, orders=orders) for orders in again]
         else:
             try:
                 recorded_side = self._train(more, upto=first.step, tree=self.recorded_tree)
