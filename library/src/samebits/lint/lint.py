@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.project import project
-from .rules import CHANCE, CHECKS, CLOCKS, RULES
+from .rules import CHANCE, CHECKS, CLOCKS, RULES, orders
 from .source import Source
 
 SEEN = re.compile(r"calls (time|uuid|secrets|os|datetime|socket)\.(?!.*stat|path)")  # which the observer notes
@@ -110,6 +110,17 @@ def suspects(
     plain = [f"{each.place} {each.what}" for each in found if not each.allowed]
     allowed = [f"{each.place} {each.what} (allowed: {each.allowed})" for each in found if each.allowed]
     return [*plain, *others, *allowed] or list(called.values())
+
+
+def hash_orders(files: Mapping[str, Path]) -> list[Finding]:
+    """List where something may hang on the hashes of texts: unlike a rule, it lists what is right as a rule, too."""
+    found = [each for each in findings(files) if each.rule == "hash"]
+    for name, path in sorted(files.items()):
+        with suppress(SyntaxError, ValueError, OSError):
+            source = Source(path.read_bytes(), strict=True)
+            places = ((getattr(node, "lineno", 0), what) for rule, node, what in orders(source) if rule == "set-order")
+            found += [Finding(name, line, "set-order", what, "") for line, what in places]
+    return found
 
 
 def _mentioned(files: Mapping[str, Path]) -> set[str]:

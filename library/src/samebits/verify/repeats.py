@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.record import Record
-from ..lint.lint import findings, suspects
+from ..lint.lint import Finding, findings, hash_orders, suspects
 from ..lint.rules import RULES
 from .comparison import Comparison, Result, compare
 from .rerun import Orders
@@ -60,10 +60,10 @@ class Repeats:
         self.files: dict[str, Path] = {}  # the user's code, by name
         self.first = Orders(seed=next(seed for seed in SEEDS if str(seed) != recorded))
 
-    @property
-    def hashes(self) -> bool:
-        """Whether something in the code may depend on hashes."""
-        return any(each.rule in HASHES for each in findings(self.files))
+    @cached_property
+    def hashes(self) -> list[Finding]:
+        """Where something in the code may depend on hashes."""
+        return hash_orders(self.files)
 
     @property
     def second(self) -> Orders:
@@ -102,7 +102,8 @@ class Repeats:
         )
         if not compare(first, third, upto):
             reason = "the order of a set of texts, or a hash(), which PYTHONHASHSEED decides and no seed governs"
-            return [f"{reason}: with another one, the results are others"], suspects(self.files, notes, HASHES)
+            ran = [f"{each.place} {each.what}" for each in self.hashes if f"line\t{each.place}" in notes]
+            return [f"{reason}: with another one, the results are others"], suspects(self.files, notes, HASHES) or ran
         listed = [each.partition("\t")[2] for each in notes if each.startswith("list\t")]
         found = suspects(self.files, notes, FOLDERS) or listed
         reason = "the order in which a folder is listed: backwards, the results are others"
@@ -121,7 +122,7 @@ class Repeats:
     def observe(self, upto: int | None) -> tuple[Result, list[str]]:
         """Train as at first, and note what the code does."""
         lines: dict[str, list[int]] = {}
-        for each in findings(self.files):
+        for each in [*findings(self.files), *self.hashes]:
             lines.setdefault(each.path, []).append(each.line)
         self.notes.unlink(missing_ok=True)
         result = self.train(upto=upto, orders=self.first, notes=self.notes, lines=lines)

@@ -119,7 +119,7 @@ class Verification:
             others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
             causes = made_otherwise(self.outdated)
             # an order that hangs on hashes may be the recorded one by chance
-            doubted = not others and self.repeats.hashes
+            doubted = not others and bool(self.repeats.hashes)
             if doubted and (differs := self.repeats.another(first, self.original.first_steps or None, whole=True)):
                 return self._nondeterministic(first, *differs, found)
             return self._make(Kind.DIFFERENT_INPUTS if others else Kind.IDENTICAL, **found, causes=causes)
@@ -133,7 +133,7 @@ class Verification:
         if among_themselves := compare(first, second, self.upto):
             return self._nondeterministic(first, second, self.repeats.second, among_themselves, found)
         explained = may_change_results(environment)
-        doubted = self.repeats.hashes or bool(comparison.divergence and not explained)
+        doubted = bool(self.repeats.hashes or (comparison.divergence and not explained))
         if doubted and (differs := self.repeats.another(first, reach(comparison), whole=False)):
             return self._nondeterministic(first, *differs, found)
         if self.original.rows and not comparison.divergence and not explained:
