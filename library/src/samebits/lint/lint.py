@@ -97,19 +97,25 @@ def suspects(
     """
     wanted = list(rules)
     found = sorted((each for each in findings(files) if each.rule in wanted), key=lambda each: wanted.index(each.rule))
-    called: dict[str, str] = {}
+    called: set[str] = set()
     others: list[str] = []
     if notes is not None:
         pairs = [each.partition("\t")[::2] for each in notes]
         ran = {place for kind, place in pairs if kind == "line"}
-        called = {text.partition(" ")[0]: text for kind, text in pairs if kind == "call" and "clock" in wanted}
+        called = {text for kind, text in pairs if kind == "call" and "clock" in wanted}
+        ends = {re.sub(r" .*?(\w+)\(\).*", r" \1", text) for text in called}  # file:line name
         # where a call would have been noted, that its line was run is not enough: `time.time() if debug else 0`
-        found = [each for each in found if each.place in called or (each.place in ran and not SEEN.match(each.what))]
+        found = [
+            each
+            for each in found
+            if each.place in ran
+            and (not SEEN.match(each.what) or re.sub(r".*?(\w+)\(\).*", rf"{each.place} \1", each.what) in ends)
+        ]
         named = {each.place for each in found} | _mentioned(files)
-        others = [text for place, text in called.items() if place not in named]
+        others = sorted(text for text in called if text.partition(" ")[0] not in named)
     plain = [f"{each.place} {each.what}" for each in found if not each.allowed]
     allowed = [f"{each.place} {each.what} (allowed: {each.allowed})" for each in found if each.allowed]
-    return [*plain, *others, *allowed] or list(called.values())
+    return [*plain, *others, *allowed] or sorted(called)
 
 
 def hash_orders(files: Mapping[str, Path]) -> list[Finding]:
