@@ -216,7 +216,8 @@ INNOCENT: dict[str, Planted] = {
     "sorted, counted and printed": (
         DATA,
         "\n    def __len__",
-        "        import time\n\n        began = time.perf_counter()\n        names = sorted(Path('data/external').iterdir())\n"
+        "        import time\n\n        began = time.perf_counter()\n"
+        "        names = sorted(Path('data/external').iterdir())\n"
         "        self.shift += len(names) - 4 + ('train' in {'train', 'val'}) - 1\n"
         "        print(time.perf_counter() - began)\n\n    def __len__",
         "",

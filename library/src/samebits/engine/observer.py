@@ -129,43 +129,35 @@ def list_backwards(names: Names, note: Callable[[str], None]) -> None:
     def order(folder: Any, found: list[Any]) -> list[Any]:
         if isinstance(folder, int) or is_installed(os.path.abspath(os.fsdecode(folder or ".")) + os.sep):  # noqa: PTH100
             return found
-        frame = sys._getframe(2)
-        while frame.f_back and frame.f_code.co_filename.startswith(STDLIB) and not is_installed_package(frame):
+        frame = sys._getframe(2)  # of who lists it, by whatever of Python's own
+        while frame.f_back and re.match(f"{re.escape(STDLIB)}(?!(site|dist)-packages)", frame.f_code.co_filename):
             frame = frame.f_back
         if len(found) > 1 and (file := names[frame.f_code.co_filename]):
             note(f"list\t{file}:{frame.f_lineno} lists a folder")
         return found[::-1]
 
-    def is_installed_package(frame: Any) -> bool:
-        return any(each in frame.f_code.co_filename for each in PACKAGES)
-
-    class Entries:
-        """What os.scandir gives."""
-
-        def __init__(self, found: list[Any]) -> None:
-            self.left = iter(found)
-
-        def __iter__(self) -> Any:
-            return self.left
-
-        def __next__(self) -> Any:
-            return next(self.left)
+    class Entries(list[Any]):
+        """What os.scandir gives, the last first."""
 
         def __enter__(self) -> Any:
             return self
 
-        def __exit__(self, *error: object) -> None:
-            self.close()
+        __iter__ = __enter__
 
-        def close(self) -> None:
-            self.left = iter(())
+        def __next__(self) -> Any:
+            return self.pop() if self else next(iter(()))
+
+        def __exit__(self, *error: object) -> None:
+            self.clear()
+
+        close = list.clear
 
     listdir, scandir = os.listdir, os.scandir
     os.listdir = lambda path=None: order(path, listdir(path))
 
     def scan(path: Any = None) -> Any:
         with scandir(path) as found:
-            return Entries(order(path, list(found)))
+            return Entries(order(path, list(found))[::-1])
 
     os.scandir = scan
 

@@ -169,6 +169,10 @@ def caveats(experiments: Sequence[Experiment], baseline: Experiment) -> list[str
         count = experiment.folds[0].of if experiment.folds else 0
         if len(experiment.runs) < count * len(experiment.seeds):
             found.append(f"{experiment.name} has {experiment.extent}: make sweep FOLDS={count} trains what is missing.")
+    for run in (run for experiment in experiments for run in experiment.runs):
+        if clock := run.record["observed"].get("clock"):
+            more = f" and {len(clock) - 1} more lines" if clock[1:] else ""
+            found.append(f"{run.id} asked for the time of day, so may not be repeatable: {clock[0]}{more}.")
     found += [OVER_FOLDS] if any(experiment.folds for experiment in experiments) else []
     if any(re.search(rf" ({'|'.join(SAME)}):", experiment.name) for experiment in experiments):
         found.append(

@@ -10,11 +10,11 @@ import ast
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..engine.record import Record
 from ..lint.lint import Finding, findings, hash_orders, suspects
@@ -25,23 +25,10 @@ from .rerun import Orders
 HASHES, FOLDERS = ("set-order", "hash"), ("folder-order",)
 CHANCE = tuple(sorted((name for name in RULES if name not in ("seed-guard", *FOLDERS)), key=HASHES.__contains__))
 SEEDS = range(1, 33)  # that are tried
-MORE = 5  # short trainings with other seeds, where two agree and a third could differ
+# Short trainings with other seeds, where two agree and a third could differ: if hashes are used, and if none are seen
+MORE, FEW = 5, 2
 ORDER = """import json, sys
 print(json.dumps([list(eval(each)) for each in json.load(sys.stdin)]))"""
-
-
-class Train(Protocol):
-    """Trains once more."""
-
-    def __call__(
-        self,
-        *more: str,
-        upto: int | None = None,
-        orders: Orders | None = None,
-        notes: Path | None = None,
-        lines: Mapping[str, Sequence[int]] | None = None,
-    ) -> Result:
-        """Return the result of a training, of its first steps where `upto` says how many."""
 
 
 class Repeats:
@@ -55,7 +42,9 @@ class Repeats:
         notes: a file that is written.
     """
 
-    def __init__(self, train: Train, settings: Any, python: str, recorded: str | None, notes: Path) -> None:
+    def __init__(
+        self, train: Callable[..., Result], settings: Any, python: str, recorded: str | None, notes: Path
+    ) -> None:
         self.train, self.settings, self.python, self.recorded, self.notes = train, settings, python, recorded, notes
         self.files: dict[str, Path] = {}  # the user's code, by name
         self.first = Orders(seed=next(seed for seed in SEEDS if str(seed) != recorded))
@@ -78,7 +67,7 @@ class Repeats:
             upto: how many steps are trained and compared; None: all.
             whole: begin with a training that goes as far as the first one.
         """
-        for number, seed in enumerate(self.seeds[not whole : 1 + MORE]):
+        for number, seed in enumerate(self.seeds[not whole : 1 + (MORE if self.hashes else FEW)]):
             orders, end = Orders(seed), None if whole and number == 0 else upto
             result = self.train(upto=end, orders=orders)
             if different := compare(first, result, end):
