@@ -360,7 +360,7 @@ def test_a_verdict_names_what_was_loaded(
 ) -> None:
     change(place)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*map(str, place.paths), os.environ["PYTHONPATH"]]))
-    verification = module("samebits.verify.verification")
+    verification = module("samebits.verify.reproduce")
     run = shutil.copytree(trained, tmp_path / "models" / trained.name)
     (tmp_path / "verify").mkdir()
     verifying = verification.Verification(run, verification.Options(), tmp_path / "verify", workspace)

@@ -20,7 +20,7 @@ from .project import NAME, ROOT, UserError, command, module
 
 comparison, files = module("samebits.verify.comparison"), module("samebits.engine.files")
 records, inputs = module("samebits.engine.record"), module("samebits.engine.inputs")
-verdict, verification = module("samebits.verify.verdict"), module("samebits.verify.verification")
+verdict, verification = module("samebits.verify.verdict"), module("samebits.verify.reproduce")
 provenance_diff = module("samebits.verify.provenance_diff")
 OPTIONS = verification.Options()
 LEFT = (".DS_Store", "Thumbs.db", "desktop.ini", "._train_images.npy", ".ipynb_checkpoints/a.npy", ".nfs0001", "a.npy~")

@@ -168,7 +168,7 @@ def test_a_signature_of_another_kind_is_none(run: Path, key: Path) -> None:
 
 
 def test_who_cannot_sign_is_told_before_anything_is_trained(run: Path, key: Path, tmp_path: Path) -> None:
-    verification = module("samebits.verify.verification")
+    verification = module("samebits.verify.reproduce")
     subprocess.run(["git", "config", "--global", "user.signingkey", str(tmp_path / "nothing.pub")], check=True)
     with pytest.raises(UserError, match=r"nothing\.pub cannot sign \("):
         verification.verify(run, verification.Options(sign=True))

@@ -25,7 +25,7 @@ from .project import LIBRARY, NAME, ROOT, UserError, command, module
 
 records, provenance_diff = module("samebits.engine.record"), module("samebits.verify.provenance_diff")
 comparison, verdict = module("samebits.verify.comparison"), module("samebits.verify.verdict")
-reruns = module("samebits.verify.verification")
+reruns = module("samebits.verify.reproduce")
 VERSION = module("samebits").__version__
 
 
@@ -112,8 +112,8 @@ def test_a_renamed_run_is_noticed_and_a_published_copy_is_not(run: Path) -> None
 
 
 def test_a_run_is_verified_in_a_process_of_its_own(run: Path, workspace: Path) -> None:
-    verification = module("samebits.verify.verification")
-    found = module("samebits.verify.verification").verify(run, verification.Options(), root=workspace)
+    verification = module("samebits.verify.reproduce")
+    found = module("samebits.verify.reproduce").verify(run, verification.Options(), root=workspace)
     assert found.kind is verdict.Kind.IDENTICAL and found.status == 0
     (path,) = (run / "verdicts").iterdir()
     assert json.loads(path.read_text())["verdict"] == "IDENTICAL"
@@ -122,7 +122,7 @@ def test_a_run_is_verified_in_a_process_of_its_own(run: Path, workspace: Path) -
     labels = workspace / "data/processed/val_labels.npy"
     content = labels.read_bytes()
     labels.write_bytes(content[:-8] + bytes(8))
-    found = module("samebits.verify.verification").verify(run, verification.Options(probe=True), root=workspace)
+    found = module("samebits.verify.reproduce").verify(run, verification.Options(probe=True), root=workspace)
     labels.write_bytes(content)
     assert found.kind is verdict.Kind.DIFFERENT_INPUTS and found.inputs[0][0] == "data val_labels.npy"
 
@@ -183,8 +183,8 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(settings: Compose, work
     module("dummy.train").train(cfg)
     (untraced,) = Path(cfg.paths.models).glob("debug-*")
     with pytest.raises(UserError, match="has no trace of first steps"):
-        module("samebits.verify.verification").verify(
-            untraced, module("samebits.verify.verification").Options(probe=True), root=workspace
+        module("samebits.verify.reproduce").verify(
+            untraced, module("samebits.verify.reproduce").Options(probe=True), root=workspace
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .engine import access_log, determinism, distributed, git_snapshot, lightning
+from .engine import access_log, determinism, distributed, git_snapshot, lightning, observer
 from .engine.adoption import require_program
 from .engine.code_closure import targets
 from .engine.command_line import one_sentence, own_overrides, restart_pinned, run_command, start_processes
@@ -229,7 +229,7 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
         from .engine import randomness  # which takes Lightning by the name that is chosen now
 
         randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
-    with watched(cfg, run):
+    with watched(cfg, run), observer.watch_clock(str(project().root), str(project().source)):
         function(Run(cfg, run))
     if distributed.is_first() and not run.finished:
         raise UserError(
@@ -305,6 +305,8 @@ def finish_record(
         "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         "history": file_sha256(run.directory / HISTORY),
         "touched": found["touched"],
+        "hash_seed": os.environ.get("PYTHONHASHSEED"),
+        "clock": observer.clocks({name: project().source / name for name in run.inputs["code"]}),
     }
     run.finish(
         metrics,

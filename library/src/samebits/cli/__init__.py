@@ -12,7 +12,7 @@ from ..engine.errors import UserError
 
 # verb: (module, prefix of its functions, what it does)
 VERBS = {
-    "reproduce": ("verify.verification", "", "train a run again, compare every step, and give a verdict"),
+    "reproduce": ("verify.reproduce", "", "train a run again, compare every step, and give a verdict"),
     "compare": ("verify.comparison", "", "say why two runs differ"),
     "show": ("verify.comparison", "show_", "say what made a run, or some weights"),
     "lint": ("lint.lint", "", "read the code for what makes trainings irreproducible, without running it"),

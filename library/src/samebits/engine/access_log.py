@@ -367,7 +367,7 @@ def _fingerprint(name: str) -> str:
     return bytes_sha256(f"{name}={os.environ[name]}".encode())[:2]
 
 
-_listdir = os.listdir  # as it is before anybody exchanges it
+_listdir = getattr(os.listdir, "__wrapped__", os.listdir)  # in a re-run, that which the observer has exchanged
 
 
 def _listings(folders: list[Path], root: Path) -> dict[str, str]:

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.project import project
-from .rules import CHECKS, RULES
+from .rules import CHANCE, CHECKS, CLOCKS, RULES, orders
 from .source import Source
 
+SEEN = re.compile(r"calls (time|uuid|secrets|os|datetime|socket)\.(?!.*stat|path)")  # which the observer notes
 ALLOW = re.compile(r"#\s*samebits:\s*allow\b[\s:]*([\w-]*(?:\s*,\s*[\w-]+)*)[\s:(–-]*(.*)")
 
 
@@ -36,6 +37,11 @@ class Finding:
     what: str  # as `calls time.time()`
     mend: str
     allowed: str = ""  # the reason, where a comment gives one
+
+    @property
+    def place(self) -> str:
+        """The file and the line."""
+        return f"{self.path}:{self.line}"
 
 
 def check(content: bytes, path: str, data: Iterable[str] = ("data",), is_training: bool = False) -> list[Finding]:
@@ -69,14 +75,68 @@ def _allowed(content: bytes) -> Iterator[tuple[int, int, str, str]]:
                 yield line, below, rule.strip(), match[2].strip(" .)")
 
 
-def suspects(files: Mapping[str, Path]) -> list[str]:
-    """List what breaks a rule in named files, as `package/models/network.py:31 calls time.time()`; the allowed last."""
+def findings(files: Mapping[str, Path]) -> list[Finding]:
+    """List what breaks a rule in named files; those that are no Python hold nothing."""
     found: list[Finding] = []
     for name, path in sorted(files.items()):
         with suppress(SyntaxError, ValueError, OSError):
             found += check(path.read_bytes(), name, project().data or ("data",))
-    plain = [f"{each.path}:{each.line} {each.what}" for each in found if each.rule in RULES and not each.allowed]
-    return plain + [f"{each.path}:{each.line} {each.what} (allowed: {each.allowed})" for each in found if each.allowed]
+    return [each for each in found if each.rule in RULES]
+
+
+def suspects(
+    files: Mapping[str, Path], notes: Iterable[str] | None = None, rules: Iterable[str] = tuple(RULES)
+) -> list[str]:
+    """List what breaks a rule in named files, as `package/models/network.py:31 calls time.time()`; the allowed last.
+
+    Args:
+        files: by their names.
+        notes: what a training did, by `engine/observer.py`. Then only what was run is listed, and what was called, too,
+            though no file says so: by another name, for instance.
+        rules: that may be broken, in whose order they are listed.
+    """
+    wanted = list(rules)
+    found = sorted((each for each in findings(files) if each.rule in wanted), key=lambda each: wanted.index(each.rule))
+    called: set[str] = set()
+    others: list[str] = []
+    if notes is not None:
+        pairs = [each.partition("\t")[::2] for each in notes]
+        ran = {place for kind, place in pairs if kind == "line"}
+        called = {text for kind, text in pairs if kind == "call" and "clock" in wanted}
+        ends = {re.sub(r" .*?(\w+)\(\).*", r" \1", text) for text in called}  # file:line name
+        # where a call would have been noted, that its line was run is not enough: `time.time() if debug else 0`
+        found = [
+            each
+            for each in found
+            if each.place in ran
+            and (not SEEN.match(each.what) or re.sub(r".*?(\w+)\(\).*", rf"{each.place} \1", each.what) in ends)
+        ]
+        named = {each.place for each in found} | _mentioned(files)
+        others = sorted(text for text in called if text.partition(" ")[0] not in named)
+    plain = [f"{each.place} {each.what}" for each in found if not each.allowed]
+    allowed = [f"{each.place} {each.what} (allowed: {each.allowed})" for each in found if each.allowed]
+    return [*plain, *others, *allowed] or sorted(called)
+
+
+def hash_orders(files: Mapping[str, Path]) -> list[Finding]:
+    """List where something may hang on the hashes of texts: unlike a rule, it lists what is right as a rule, too."""
+    found = [each for each in findings(files) if each.rule == "hash"]
+    for name, path in sorted(files.items()):
+        with suppress(SyntaxError, ValueError, OSError):
+            source = Source(path.read_bytes(), strict=True)
+            places = ((getattr(node, "lineno", 0), what) for rule, node, what in orders(source) if rule == "set-order")
+            found += [Finding(name, line, "set-order", what, "") for line, what in places]
+    return found
+
+
+def _mentioned(files: Mapping[str, Path]) -> set[str]:
+    """List the lines that name a clock or chance, also those where no more than a message depends on it."""
+    found: set[str] = set()
+    for name, path in files.items():
+        with suppress(SyntaxError, ValueError, OSError):
+            named = Source(path.read_bytes()).mentions(f"{CLOCKS}|{CHANCE}")
+            found |= {f"{name}:{getattr(node, 'lineno', 0)}" for node, *_ in named}
+    return found
 
 
 def parser() -> argparse.ArgumentParser:

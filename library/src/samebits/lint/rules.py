@@ -122,7 +122,8 @@ def _seed_guards(source: Source) -> Places:
                 yield "seed-guard", each, f"takes the seed {told} for none where it is 0"
 
 
-def _orders(source: Source) -> Places:
+def orders(source: Source) -> Places:
+    """List where the order of a set, a folder, or of tasks is used."""
     for node in source.nodes:
         if source.is_set(node) and node not in source.stores and (how := source.ordered(node)):
             text = ast.unparse(node)
@@ -253,4 +254,4 @@ def _switches(source: Source) -> Places:
             yield "switch", node, f"sets {text_of(target) or ast.unparse(target)}"
 
 
-CHECKS = (_generators, _seed_guards, _orders, _moments, _hashes, _reads, _network, _data_edits, _switches)
+CHECKS = (_generators, _seed_guards, orders, _moments, _hashes, _reads, _network, _data_edits, _switches)

@@ -21,6 +21,7 @@ SETS = ("builtins.set", "builtins.frozenset")
 FUNCTIONS = kinds("FunctionDef AsyncFunctionDef Lambda")
 # Calls that give the same whatever the order of what they are given; that pass it on; that do the same in any order
 ORDERLESS = r"builtins\.(sorted|set|frozenset|len|any|all|sum|min|max|bool|isinstance)|numpy\.(sort|unique)"
+SURE = r"builtins\.(sorted|set|frozenset|len|any|all|bool|isinstance)"  # sums of rounded numbers are not
 LISTING = r"builtins\.(list|tuple|iter|enumerate|map|filter|zip|reversed|next)|(itertools|numpy|random|torch)\.[\w.]+"
 ANY_ORDER = r"add|discard|remove|update|is(subset|superset|disjoint)|union|intersection|difference"
 # Calls, and a logger's methods, that only tell people something, and calls that prepare a text for it
@@ -35,10 +36,19 @@ HOW = {ast.For: "iterates", ast.comprehension: "iterates", ast.Starred: "unpacks
 
 
 class Source:
-    """A parsed file; `data` are the folders of the project's data, `is_training` that of the command that trains."""
+    """A parsed file.
 
-    def __init__(self, content: bytes, data: Iterable[str] = ("data",), is_training: bool = False) -> None:
-        self.tree = ast.parse(content)
+    Args:
+        content: of the file.
+        data: the folders of the project's data.
+        is_training: whether it is that of the command that trains.
+        strict: whether an order counts as used wherever it is not certain that it is not.
+    """
+
+    def __init__(
+        self, content: bytes, data: Iterable[str] = ("data",), is_training: bool = False, strict: bool = False
+    ) -> None:
+        self.tree, self.strict = ast.parse(content), strict
         self.data, self.is_training = tuple(data), is_training
         self.nodes = list(ast.walk(self.tree))
         self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
@@ -142,8 +152,10 @@ class Source:
             return self.ordered(parent, how) if passes else ""
         if isinstance(parent, ast.Call):
             name, method = self.called(parent), method_of(parent)
+            if re.fullmatch(r"builtins\.(enumerate|zip)", name):
+                return how or "lists"  # whoever takes these takes the order, too
             if (
-                re.fullmatch(ORDERLESS, name)
+                re.fullmatch(SURE if self.strict else ORDERLESS, name)
                 or re.fullmatch(ANY_ORDER, method)
                 or (method == "extend" and self.is_sorted(parent, owner_of(parent)))
             ):
@@ -151,14 +163,21 @@ class Source:
             if re.fullmatch(LISTING, name) or method in ("join", "fromkeys", "extend"):
                 return self.ordered(parent, how or "lists")
         if isinstance(parent, ast.For):
-            others = getattr(parent.target, "elts", [])[1:]  # than the first, as in `for root, folders, files in walk`
-            is_free = self.loop_free(parent) or (bool(others) and all(map(self.is_sorted, others)))
+            others = getattr(parent.target, "elts", [])[1:]  # but the first, as in `for root, folders, files in walk`
+            is_free = bool(others) and all(map(self.is_sorted, others))
+            is_free |= not self.strict and self.loop_free(parent)
             return "" if is_free and self.called(node) != "builtins.enumerate" else how
         if isinstance(parent, ast.Assign | ast.AnnAssign | ast.AugAssign):
             target = parent.targets[0] if isinstance(parent, ast.Assign) else parent.target
             if isinstance(target, ast.Tuple) and not isinstance(node, ast.Tuple):
                 return "" if len(target.elts) == 1 else how or "unpacks"  # (path,) = takes the only one
+            if self.strict and isinstance(target, ast.Attribute):  # what is not used here may be used elsewhere
+                used = [self.parent[each] for each in self.nodes if getattr(each, "attr", "") == target.attr]
+                sure = [isinstance(each, FREE) or re.fullmatch(SURE, self.called(each)) for each in used]
+                return "" if sum(map(bool, sure)) == len(used) - 1 > 0 else "keeps"  # one is this assignment
             return "" if self.is_sorted(target) else how
+        if self.strict and not isinstance(parent, ast.Subscript | ast.arguments):
+            return "" if self.said(node) else how or "hands on"
         return "" if self.said(node) else how
 
     def loop_free(self, loop: ast.For) -> bool:

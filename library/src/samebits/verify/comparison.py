@@ -53,6 +53,12 @@ class Result:
     inputs: dict[str, Any]  # of its record; `outside` is the code from elsewhere that it loaded
     weights: Path  # may be missing
 
+    @property
+    def first_steps(self) -> int:
+        """How many steps the trace has without a gap, from the first on."""
+        steps = [row["step"] for row in self.rows if "loss" in row]
+        return next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+
 
 def recorded_result(run: Path, record: Record) -> Result:
     """Read the result of a run that has finished, or of a probe, whose record has no outputs."""
@@ -174,20 +180,6 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
         ]
         distance = weight_diff(one.weights, other.weights)
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
-
-
-def unexplained(comparison: Comparison, explained: bool) -> list[str]:
-    """Say what a difference means that inputs and, if it is not `explained`, environment do not account for."""
-    first = comparison.divergence
-    if explained and first is not None and first.column != "metrics":
-        return []
-    found = []
-    if first is not None and first.step == 0 and not first.evaluation:
-        found.append("the initial weights, which follow from seed, code and packages alone, are others: this record is")
-        found[0] += " not of these inputs, unless building the model reads something that no record names"
-    if first is None:
-        found.append("every traced step and evaluation is the recorded one, so only what is written of them differs")
-    return [*found, "that somebody edited the record, all of its parts alike, cannot be excluded"]
 
 
 def terminal() -> Console:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ from ..engine.record import PROBE, RECORD, Record
 from .comparison import Result, recorded_result
 
 LAST_LINES = 12  # of a training that failed
+OBSERVER = Path(__file__).resolve().parents[1] / "engine" / "observer.py"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders that must not matter, and with which a re-run is trained."""
+
+    seed: int = 1  # PYTHONHASHSEED, which decides the order of a set of texts
+    backwards: bool = True  # whether folders are listed in the opposite order
 
 
 class RerunFailed(Exception):
@@ -36,12 +45,15 @@ def rerun(
     package: str,
     python: str = sys.executable,
     pinned: DictConfig | None = None,
+    orders: Orders | None = None,
     variables: Mapping[str, str] | None = None,
+    notes: Path | None = None,
+    lines: Mapping[str, Sequence[int]] | None = None,
 ) -> Result:
     """Train in a process of its own, printing the lines that tell how far it is, and read the result.
 
     The code in `tree`, a project's folder, is trained by `python`, into the empty `folder`; a recorded tree brings its
-    own library.
+    own library. What the code asks for, and which `lines` of its files run, is written to `notes`, if asked for.
 
     Raises:
         RerunFailed: it ended with an error.
@@ -56,22 +68,26 @@ def rerun(
     if pinned is not None and here.adopted:  # its program may import torch before anything else
         everything = environment | dict(changed(pinned, environment))
         environment = {name: value for name, value in everything.items() if value is not None}
-    command = [python, "-m", here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
-    lines: list[str] = []
+    orders = orders or Orders()
+    environment["PYTHONHASHSEED"] = str(orders.seed)
+    options = {"root": str(tree), "source": str(here.source), "backwards": orders.backwards, "lines": lines or {}}
+    observed = json.dumps(options | {"notes": str(notes) if notes else None})
+    command = [python, str(OBSERVER), observed, here.train, *overrides, f"{here.paths}.models={quote(str(folder))}"]
+    printed: list[str] = []
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout
         try:
             for line in process.stdout:
-                lines.append(line.rstrip())
+                printed.append(line.rstrip())
                 if re.match(r"epoch \d", line):
                     print(f"\n  {line.rstrip()}", end="")
         except BaseException:  # whoever stops us, stops it
             process.kill()
             raise
     if process.returncode:
-        raise RerunFailed("\n".join(lines[-LAST_LINES:]))
+        raise RerunFailed("\n".join(printed[-LAST_LINES:]))
     (directory,) = (path.parent for path in folder.glob(f"*/{RECORD}"))
     record = json.loads((directory / RECORD).read_text())
     if (directory / PROBE).exists():

@@ -34,9 +34,11 @@ def _few(names: list[str], most: int) -> str:
 
 
 def unrecorded_answers(record: Record) -> list[str]:
-    """Say in a sentence which addresses the training asked; nothing where it asked none."""
-    asked = access_log.unrecorded(record["observed"].get("touched", {}))
-    return [f"the training asked {_few(asked, 3)}, whose answers are not recorded"] if asked else []
+    """Say, in a sentence each, which addresses the training asked, and that it asked for the time of day."""
+    observed = record["observed"]
+    asked, clock = access_log.unrecorded(observed.get("touched", {})), observed.get("clock") or []
+    found = [f"the training asked {_few(asked, 3)}, whose answers are not recorded"] if asked else []
+    return found + ([f"the training asked for the time of day: {_few(clock, 2)}"] if clock else [])
 
 
 def causes(record: Record, environment: list[Difference]) -> list[str]:

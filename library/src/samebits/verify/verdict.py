@@ -36,7 +36,7 @@ class Verdict:
     environment: list[Difference] = field(default_factory=list)
     comparison: Comparison | None = None  # None where nothing was trained
     compared: dict[str, int] = field(default_factory=dict)  # how many rows, tensors, metrics
-    suspects: list[str] = field(default_factory=list)  # what in the code may be the reason: see lint
+    suspects: list[str] = field(default_factory=list)  # what the code did that may be the reason, by its lines
     command: str = "make train"  # that trains the run
     portable: bool = False  # whether it promises the same bits on other processors
     remarks: list[str] = field(default_factory=list)  # what is known besides, and alters nothing
@@ -80,9 +80,11 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
         sides = ("first", "second") if verdict.kind is Kind.NONDETERMINISTIC else SIDES
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
     print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
-    if verdict.suspects:
-        console.print("\nIn the code, and in no record (`samebits lint --rules` says why, and what to do instead):")
-        for call in verdict.suspects[:MOST_LINES]:
+    if more := [call for call in verdict.suspects if call not in verdict.causes]:
+        console.print(
+            "\nDone by the code until then, and in no record (`samebits lint --rules` says what to do instead):"
+        )
+        for call in more[:MOST_LINES]:
             console.print(f"  {call}")
     console.print("\nNext:", style="bold")
     for line in _next(verdict, name, kept):
@@ -125,7 +127,8 @@ def _meaning(verdict: Verdict) -> list[str]:
     if verdict.kind is Kind.TAMPERED:
         return ["The parts of the record contradict each other, so something was edited or exchanged after the run:"]
     if verdict.kind is Kind.NONDETERMINISTIC:
-        return ["Trained twice here, from the same inputs, and the two disagree: the code is not deterministic."]
+        known = "; the likeliest causes first:" if verdict.causes else ": the code is not deterministic."
+        return [f"Trained twice here, from the same inputs, and the two disagree{known}"]
     lines = ["Trained twice here, with the same result, which is not the recorded one: the inputs are the same,"]
     known = "so the difference lies in the environment; see the table."
     silent = "and nothing in the environment that is recorded differs: look for what the code reads besides its inputs."
@@ -153,7 +156,9 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
         known = first is None or not first.operator_unknown
         return [
             *([] if known else [f"make reproduce RUN={name} OP=1   names the first operator that differs"]),
-            "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
+            "mend these lines, then train again   (samebits lint --rules says how)"
+            if verdict.suspects
+            else "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
         ]
     if verdict.kind is Kind.ENVIRONMENT:
         fresh = f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code"

@@ -1,17 +1,13 @@
-"""`samebits reproduce [RUN]`: check a run's parts, compare its inputs, train it again, and compare the results."""
+"""Verifying a run: check its parts, compare its inputs, train it again, and compare the results."""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
-import platform
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,24 +19,23 @@ from ..engine import record as records
 from ..engine.adoption import without_root
 from ..engine.config import compose, quote
 from ..engine.errors import UserError
-from ..engine.files import write_atomically
 from ..engine.inputs import of_resolved
 from ..engine.loaded_code import COMPILE_ALL
 from ..engine.project import project
 from ..engine.record import CONFIG, Record
-from ..engine.run_loader import newest_run, read_config
+from ..engine.run_loader import read_config
 from ..fetch import make_available
-from ..lint.lint import suspects
-from . import provenance_diff, touched, verdict_files
-from .comparison import Comparison, Result, compare, nothing_compared, recorded_result, unexplained
+from . import provenance_diff, touched
+from .comparison import Comparison, Result, compare, recorded_result
 from .data_stages import DataStages, made_otherwise
 from .environment_diff import environment_causes, environment_differences, may_change_results
 from .provenance_diff import Difference, contradictions, differing, differing_files, named
-from .rerun import RerunFailed, recorded_settings, rerun
-from .verdict import REPORT, Kind, Verdict, print_verdict, write_reproducibility_report
-from .verdict_files import VERDICTS
+from .repeats import Repeats, reach
+from .rerun import Orders, RerunFailed, recorded_settings, rerun
+from .verdict import Verdict
+from .verdict_files import Kind
 
-MOST_CAUSES = 4
+MOST_CAUSES = 3  # that are named first
 
 
 @dataclass(frozen=True)
@@ -92,9 +87,8 @@ class Verification:
             inputs, causes = self._stages().why(data) if data else ([], [])
             return self._make(Kind.DIFFERENT_INPUTS, inputs=[*files, *inputs], causes=causes)
         self.original = recorded_result(self.run, self.record)
-        if self.options.probe:  # the steps that the trace has without a gap, from the first on
-            steps = [row["step"] for row in self.original.rows if "loss" in row]
-            self.upto = next((before for before, step in enumerate(steps) if step != before + 1), len(steps))
+        if self.options.probe:
+            self.upto = self.original.first_steps
             if not self.upto:
                 mend = f"use `make reproduce RUN={self.run}`"
                 raise UserError(f"{self.run} has no trace of first steps, which a probe compares: {mend}.")
@@ -113,6 +107,9 @@ class Verification:
 
     def _judge(self, first: Result, inputs: list[Difference]) -> Verdict:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
+        source = replace(project(), root=self.tree).source
+        self.repeats.files = {name: source / name for name in first.inputs["code"]}
+        self.repeats.files |= {name: self.tree / name for name in first.inputs["outside"]}
         comparison = compare(self.original, first, self.upto)
         environment = environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
@@ -123,27 +120,40 @@ class Verification:
             # the same results all the same: but of other settings, or of data that the code here does not make
             others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
             causes = made_otherwise(self.outdated)
+            # an order that hangs on hashes may be the recorded one by chance
+            doubted = not others and bool(self.repeats.hashes)
+            if doubted and (differs := self.repeats.another(first, self.original.first_steps or None, whole=True)):
+                return self._nondeterministic(first, *differs, found)
             return self._make(Kind.DIFFERENT_INPUTS if others else Kind.IDENTICAL, **found, causes=causes)
         if inputs:
             found["comparison"] = self._with_operator(comparison)
             changed = {name.rpartition(" ")[2] for name, *_ in inputs}
-            suspected = [call for call in self._suspects(first) if call.partition(":")[0] in changed]
+            suspected = self.repeats.suspects(comparison, changed)
             found["causes"] = made_otherwise(self.outdated)
             return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
-        again = self._train(variables={COMPILE_ALL: "1"})
-        found["environment"] = environment = environment_differences(self.original.environment, again.environment)
-        if among_themselves := compare(first, again, self.upto):
-            found["comparison"] = self._with_operator(among_themselves, again=True)
-            return self._make(Kind.NONDETERMINISTIC, **found, suspects=self._suspects(first))
+        second = self._train(orders=self.repeats.second, variables={COMPILE_ALL: "1"})
+        found["environment"] = environment = environment_differences(self.original.environment, second.environment)
+        if among_themselves := compare(first, second, self.upto):
+            return self._nondeterministic(first, second, self.repeats.second, among_themselves, found)
+        explained = may_change_results(environment)
+        doubted = bool(self.repeats.hashes or (comparison.divergence and not explained))
+        if doubted and (differs := self.repeats.another(first, reach(comparison), whole=False)):
+            return self._nondeterministic(first, *differs, found)
         found["comparison"] = self._with_operator(comparison)
-        causes = environment_causes(environment)
+        causes = environment_causes(environment) + touched.causes(self.record, environment)
         if causes[MOST_CAUSES:]:
             causes[MOST_CAUSES:] = [f"and {len(causes) - MOST_CAUSES} more; see the table"]
-        explained = may_change_results(environment)
-        causes += touched.causes(self.record, environment)
         causes += unexplained(comparison, explained)
-        suspected = [] if explained else self._suspects(first)
+        suspected = [] if explained else self.repeats.suspects(comparison)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
+
+    def _nondeterministic(
+        self, first: Result, other: Result, orders: Orders, different: Comparison, found: dict[str, Any]
+    ) -> Verdict:
+        causes, suspected = self.repeats.explain(first, other, orders, different)
+        found["comparison"] = self._with_operator(different, (self.repeats.first, orders))
+        causes += suspected[: MOST_CAUSES - len(causes)]
+        return self._make(Kind.NONDETERMINISTIC, **found, causes=causes, suspects=suspected)
 
     def _stages(self) -> DataStages:
         before: Path | None = self.root
@@ -189,11 +199,11 @@ class Verification:
             f"make reproduce RUN={os.path.relpath(self.run)} CONFIG=here   trains those, and compares.",
         ]
 
-    def _suspects(self, result: Result) -> list[str]:
-        source = replace(project(), root=self.tree).source
-        files = {name: source / name for name in result.inputs["code"]}
-        files |= {name: self.tree / name for name in result.inputs["outside"] if name.endswith(".py")}
-        return suspects(files)
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Trains again in other orders."""
+        recorded, settings = self.record["observed"].get("hash_seed"), self.record["inputs"]["config"]
+        return Repeats(self._train, settings, self.python, recorded, self.folder / "notes")
 
     # --- training again
 
@@ -226,10 +236,10 @@ class Verification:
         return []
 
     def _train(
-        self, *more: str, tree: Path | None = None, upto: int | None = None, variables: Mapping[str, str] | None = None
+        self, *more: str, tree: Path | None = None, upto: int | None = None, orders: Orders | None = None, **asked: Any
     ) -> Result:
         self.reruns += 1
-        upto = upto or self.upto
+        upto, orders = upto or self.upto, orders or self.repeats.first
         print(f"re-run {self.reruns}: training {'the first steps ' if upto else ''}again", end="", flush=True)
         started = time.monotonic()
         if self.overrides is not None and tree is None:
@@ -246,7 +256,8 @@ class Verification:
         folder = self.folder / f"run-{self.reruns}"
         folder.mkdir()
         try:
-            return rerun(overrides, folder, tree or self.tree, project().name, self.python, cfg.determinism, variables)
+            where = tree or self.tree, project().name, self.python, cfg.determinism
+            return rerun(overrides, folder, *where, orders, **asked)
         finally:
             print(f" ({time.monotonic() - started:.0f} s)", flush=True)
 
@@ -260,7 +271,7 @@ class Verification:
         path.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
         return path
 
-    def _with_operator(self, comparison: Comparison, again: bool = False) -> Comparison:
+    def _with_operator(self, comparison: Comparison, again: Sequence[Orders] = ()) -> Comparison:
         """Name the first differing operator, if asked to and if it is not known yet."""
         first = comparison.divergence
         if not self.options.operator or first is None or not first.operator_unknown:
@@ -268,7 +279,7 @@ class Verification:
         steps = range(first.since + 1, first.step + 1)  # those that were not traced may hold the first to differ
         more = f"callbacks.trace.operators={list(steps)}".replace(" ", "")
         if again:
-            sides = [self._train(more, upto=first.step) for _ in range(2)]
+            sides = [self._train(more, upto=first.step, orders=orders) for orders in again]
         else:
             try:
                 recorded_side = self._train(more, upto=first.step, tree=self.recorded_tree)
@@ -293,109 +304,21 @@ class Verification:
         determinism = self.record["inputs"]["config"]["determinism"]
         about = {"compared": compared, "command": records.command(self.record), "portable": determinism["portable"]}
         if found.get("comparison") is not None:
-            asked = touched.unrecorded_answers(self.record)
             where = "remarks" if kind is Kind.IDENTICAL else "causes"
-            found[where] = [*asked, *found.get(where, [])]  # type: ignore[misc]
+            known: Any = found.get(where, [])
+            found[where] = [*touched.unrecorded_answers(self.record), *known]
         return Verdict(kind, self.record["run"], self.upto, **{**about, **found})
 
 
-def verify(run: Path, options: Options, keep: bool = True, root: Path | None = None) -> Verdict:
-    """Check a run, train it again on the data of `root`, and find the verdict.
-
-    One that went through the whole run is written beside it, if it is to be kept. A UserError says why nothing could be
-    compared.
-    """
-    started = time.time()
-    if options.sign:
-        if options.probe or not keep:
-            raise UserError("there is no verdict's file to be signed: leave out --sign, or --probe and --no-file.")
-        verdict_files.require_key()
-    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        verification = Verification(run, options, Path(folder), root)
-        verdict = verification.verdict()
-    verdict.details = {
-        "record": verification.record["sha256"],
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
-        "by": options.by,
-        "settings": "here" if options.todays_settings else "recorded",
-        "code": "recorded" if options.recorded_code or options.fresh else "here",
-        "fresh_environment": options.fresh,
-        "machine": verification.machine | {"python": platform.python_version()},
-    }
-    if keep and not options.probe:
-        stem = f"{verdict.details['when'].replace('-', '').replace(':', '')}-{verdict.kind.name}"
-        keep_verdict(verdict, run, stem, options.sign)
-        try:
-            write_reproducibility_report(verification.root)
-        except OSError as error:
-            verdict.remarks.append(f"{REPORT} cannot be written ({error.strerror}), so it does not tell of this.")
-    return verdict
-
-
-def keep_verdict(verdict: Verdict, run: Path, stem: str, sign: bool) -> None:
-    """Write a verdict beside the run, or else into the working directory; say where, if that is not as ever."""
-    text, beside = verdict.as_json(), f"{os.path.relpath(run)}/{VERDICTS}"
-    try:
-        try:
-            path = verdict_files.write_verdict(run, stem, text)
-        except OSError as error:
-            verdict.kept, reason = False, error.strerror
-            path = Path.cwd() / f"{verdict.run}-{stem}.json"
-            write_atomically(path, f"{text}\n".encode())
-            verdict.remarks.append(f"{beside} cannot be written ({reason}), so the verdict's file is ./{path.name}.")
-        if sign:
-            verdict_files.sign(path)
-    except OSError:
-        verdict.remarks.append(f"No file keeps this verdict: neither {beside} nor this folder can be written.")
-    except UserError as error:
-        verdict.remarks.append(f"The verdict's file is not signed: {error}")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Print the verdict; the exit status is 0 where it is IDENTICAL, else 1, and 2 where nothing could be compared."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
-    run = arguments.run or newest_run()
-    options = Options(
-        probe=arguments.probe,
-        recorded_code=arguments.code == "recorded",
-        fresh=arguments.fresh,
-        todays_settings=arguments.config == "here",
-        operator=arguments.op,
-        by=arguments.by,
-        sign=arguments.sign,
-    )
-    kept = not arguments.no_file
-    if arguments.json:  # all that is printed on the way, also by what is started, goes to stderr
-        sys.stdout.flush()
-        out = os.dup(1)
-        os.dup2(2, 1)
-    with nothing_compared():
-        verdict = verify(run, options, keep=kept)
-    if arguments.json:
-        sys.stdout.flush()
-        os.dup2(out, 1)
-        print(verdict.as_json())
-    else:
-        print_verdict(verdict, run, kept and verdict.kept)
-    raise SystemExit(verdict.status)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    described = argparse.ArgumentParser(
-        description="Train a run again and compare every step, tensor and metric with its record.",
-        epilog="Exit status: 0 identical, 1 different, 2 nothing could be compared.",
-    )
-    described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the one that finished last)")
-    described.add_argument("--probe", action="store_true", help="only the first steps, in seconds")
-    described.add_argument("--code", choices=("here", "recorded"), default="here", help="which code trains (here)")
-    text = "which settings are trained (recorded); here: what configs/ has for the run's command today"
-    described.add_argument("--config", choices=("here", "recorded"), default="recorded", help=text)
-    described.add_argument("--fresh", action="store_true", help="also install the run's packages anew, from its lock")
-    described.add_argument("--op", action="store_true", help="name the first differing operator (trains more)")
-    described.add_argument("--by", metavar="NAME", help="who verifies; written into the verdict's file")
-    described.add_argument("--sign", action="store_true", help="sign that file with the SSH key by which Git signs")
-    described.add_argument("--no-file", action="store_true", help="write neither the verdict nor reproduction.md")
-    described.add_argument("--json", action="store_true", help="print the verdict as JSON")
-    return described
+def unexplained(comparison: Comparison, explained: bool) -> list[str]:
+    """Say what a difference means that inputs and, if it is not `explained`, environment do not account for."""
+    first = comparison.divergence
+    if explained and first is not None and first.column != "metrics":
+        return []
+    found = []
+    if first is not None and first.step == 0 and not first.evaluation:
+        found.append("the initial weights, which follow from seed, code and packages alone, are others: this record is")
+        found[0] += " not of these inputs, unless building the model reads something that no record names"
+    if first is None:
+        found.append("every traced step and evaluation is the recorded one, so only what is written of them differs")
+    return [*found, "that somebody edited the record, all of its parts alike, cannot be excluded"]
