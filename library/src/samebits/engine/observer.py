@@ -50,11 +50,11 @@ class Names(dict[str, str]):
     """The names of files with code, by which records know them; "" for what is not the user's."""
 
     def __init__(self, root: str, source: str) -> None:
-        self.folders = (source, root)
+        self.folders, self.own = (source, root), os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
 
     def __missing__(self, file: str) -> str:
         path, library = os.path.abspath(file), getattr(sys.modules.get("samebits"), "__path__", [])  # noqa: PTH100
-        own = [*library, os.path.dirname(os.path.dirname(__file__))]  # noqa: PTH120
+        own = [*library, self.own]
         if file.startswith("<") or is_installed(path) or path.startswith(tuple(f"{each}{os.sep}" for each in own)):
             self[file] = ""
         else:
@@ -175,6 +175,8 @@ def note_calls(names: Names, lines: Mapping[str, list[int]], note: Callable[[str
             return
         if event == "call":
             called = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+            if called.endswith(".watch_clock.<locals>.noting.<locals>.call"):  # in the place of one of the module time
+                called = f"time.{frame.f_locals['name']}"
             if called in UNSEEDED and frame.f_locals.get(UNSEEDED[called]) is None:
                 note(f"call\t{file}:{caller.f_lineno} calls {called.removesuffix('.__init__')}() without a seed")
         else:
@@ -214,7 +216,11 @@ def main() -> None:
         list_backwards(names, note)
     if options["notes"]:
         note_calls(names, options["lines"], note)
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    finally:
+        sys.setprofile(None)
+        sys.settrace(None)
 
 
 if __name__ == "__main__":
