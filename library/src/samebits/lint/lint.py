@@ -93,14 +93,15 @@ def suspects(
         files: by their names.
         notes: what a training did, by `engine/observer.py`. Then only what was run is listed, and what was called, too,
             though no file says so: by another name, for instance.
-        rules: that may be broken, in whose order they are listed.
+        rules: that may be broken; with notes, in whose order they are listed.
     """
     wanted = list(rules)
-    found = sorted((each for each in findings(files) if each.rule in wanted), key=lambda each: wanted.index(each.rule))
+    found = [each for each in findings(files) if each.rule in wanted]
     called: set[str] = set()
     others: list[str] = []
     if notes is not None:
         pairs = [each.partition("\t")[::2] for each in notes]
+        found.sort(key=lambda each: wanted.index(each.rule))
         ran = {place for kind, place in pairs if kind == "line"}
         called = {text for kind, text in pairs if kind == "call" and "clock" in wanted}
         ends = {re.sub(r" .*?(\w+)\(\).*", r" \1", text) for text in called}  # file:line name
