@@ -83,7 +83,8 @@ class Run:
         try:
             fit(trainer, model, datamodule)
         except Exception:
-            if new and not trainer.global_step:  # refused before its first step, it is no run that could go on
+            begun = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            if new and not begun:  # refused before its first batch, it is no run that could go on
                 self.files.discard()
                 git_snapshot.drop(project().root, self.id)
             raise
