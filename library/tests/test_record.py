@@ -32,7 +32,7 @@ def test_the_record_has_the_published_form(trained: Path) -> None:
     assert found["environment"]["threads"]["operations"] == 1
     assert found["inputs"]["origin"]["licence"] and found["inputs"]["origin"]["files"][0]["sha256"]
     assert set(found["outputs"]["tensors"]) >= {"layers.0.weight", "layers.10.bias"}
-    assert found["outputs"]["trace"]["rows"] == 3
+    assert found["outputs"]["trace"]["rows"] == 6  # steps 0 to 2, two validations, the test
 
 
 def test_a_damaged_or_foreign_record_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_damaged_or_foreign_record_is_refused(trained: Path, tmp_path: Path) -
     for spoilt, word in (
         (None, "missing"),
         ("{", "damaged"),
-        ("[]", "must be object"),
+        ("[]", "no JSON object"),
         (json.dumps(whole | {"format": 2}), "has the format 2"),
         (json.dumps({key: value for key, value in whole.items() if key != "outputs"}), r"must contain \['outputs'\]"),
         (json.dumps(whole | {"observed": {"status": "running", "started": "now"}}), "has not finished"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from .forging import rewrite
 from .project import NAME, ROOT, module
 
 pytest.importorskip("dvc")
@@ -321,6 +322,8 @@ def forge(run: Path, old: Any, new: Any, *keys: str) -> Path:
     save_file(load_file(run / "model.safetensors"), forged / "model.safetensors", {"run": name})
     record["run"] = name
     records.write_record(forged, record)
+    digits = name.rpartition("-")[2]
+    rewrite(forged, lambda rows: [row.update(inputs=digits) for row in rows if "inputs" in row])
     return forged
 
 

@@ -25,7 +25,7 @@ from .project import LIBRARY, NAME, ROOT, UserError, command, module
 
 records, provenance_diff = module("samebits.engine.record"), module("samebits.verify.provenance_diff")
 comparison, verdict = module("samebits.verify.comparison"), module("samebits.verify.verdict")
-reruns = module("samebits.verify.reproduce")
+reruns = module("samebits.verify.rerun")
 VERSION = module("samebits").__version__
 
 
