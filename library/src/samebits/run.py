@@ -21,7 +21,16 @@ from .engine.command_line import one_sentence, own_overrides, restart_pinned, ru
 from .engine.config import check, is_saved
 from .engine.errors import UserError
 from .engine.files import file_sha256, json_sha256
-from .engine.inputs import collect, data_folder, data_origin, input_files, inputs_id, require_expected, require_prepared
+from .engine.inputs import (
+    collect,
+    data_folder,
+    data_origin,
+    hashes,
+    input_files,
+    inputs_id,
+    require_expected,
+    require_prepared,
+)
 from .engine.project import project, require_own_program, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
@@ -243,7 +252,7 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
 def watched(cfg: DictConfig, run: RunDirectory) -> Iterator[None]:
     """Note what the project's function touches."""
     root, names = project().root, project().data
-    own = [run.directory.absolute(), run.directory.absolute().parent / ".locks", root / ".git"]
+    own = [run.directory.absolute(), run.directory.absolute().parent / ".locks", root / ".git", hashes().parent]
     data = [data_folder(cfg)] if names is None else [root / name for name in names]
     access_log.start(root, own, data, own[0] / access_log.FOLDER)
     try:

@@ -179,10 +179,10 @@ def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) ->
     return files_sha256(folder, found, hash_file)
 
 
-def data_folder(cfg: DictConfig) -> Path:
+def data_folder(cfg: DictConfig, root: Path | None = None) -> Path:
     """Return the folder that the data module reads; of a module that is told of none, that of the prepared data."""
     own = None if project().adopted else OmegaConf.select(cfg, "data.module.directory")
-    return project().root / (own or cfg[project().paths].processed)
+    return (root or project().root) / (own or cfg[project().paths].processed)
 
 
 SAVED_MODEL = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.ckpt", "*.pt")  # files of its folder

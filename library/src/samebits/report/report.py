@@ -225,7 +225,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    data = data_folder(DictConfig(OmegaConf.load(main_run.directory / CONFIG)))
+    data = data_folder(DictConfig(OmegaConf.load(main_run.directory / CONFIG)), root)
     panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = figures.draw_panels(panel)
     drawn = [
