@@ -31,7 +31,7 @@ def test_the_record_has_the_published_form(trained: Path) -> None:
     assert found["environment"]["threads"]["operations"] == 1
     assert found["inputs"]["origin"]["licence"] and found["inputs"]["origin"]["files"][0]["sha256"]
     assert set(found["outputs"]["tensors"]) >= {"layers.0.weight", "layers.10.bias"}
-    assert found["outputs"]["trace"]["rows"] == 3
+    assert found["outputs"]["trace"]["rows"] == 3 + 3  # of steps 0 to 2, and of evaluations
 
 
 def test_a_damaged_or_foreign_record_is_refused(trained: Path, tmp_path: Path) -> None:
