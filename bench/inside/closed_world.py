@@ -102,7 +102,7 @@ if data == "files":
     make_images()
 if way == "none":
     run.watched = observer.watch_clock = unwatched
-    observer.clocks = lambda files: []
+    observer.find_dates = lambda files: []
     loaded_code.find_loaded = lambda: loaded_code.Loaded()
     none = dict.fromkeys(("on_validation_batch_start", "on_validation_batch_end", "on_test_batch_start"))
     for name in (*none, "on_test_batch_end", "on_validation_end"):

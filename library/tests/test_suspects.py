@@ -173,20 +173,22 @@ def test_an_attribute_that_is_a_set_is_doubted_where_it_is_more_than_asked(tmp_p
 
 
 def test_a_training_notes_who_asks_for_the_time_of_day(tmp_path: Path) -> None:
-    observer = module("samebits.engine.observer")
+    observer, access_log = module("samebits.engine.observer"), module("samebits.engine.access_log")
     code = "import time\nfrom datetime import datetime\ndef f(): return time.time(), time.perf_counter()\n"
     code += "def g(): return time.strftime('%H', time.gmtime(0)), time.localtime()\ndef h(): return datetime.now()\n"
     (tmp_path / "a.py").write_text(code + "def unused(): return time.time_ns()\n")
     space: dict[str, Any] = {}
     exec(compile(code, tmp_path / "a.py", "exec"), space)
     kept = module("time").time
-    with observer.watch_clock(str(tmp_path), str(tmp_path)):
+    log = access_log.AccessLog(tmp_path, (), (), tmp_path / "log")
+    with observer.watch_clock(str(tmp_path), str(tmp_path), lambda sentence: log.note("clock", sentence)):
         space["f"](), space["g"](), space["h"]()
         if not os.fork():
             exec(compile("\n" * 8 + "import time\ntime.time()\n", tmp_path / "a.py", "exec"), {})
             os._exit(0)
         os.wait()
-        found = observer.clocks({"a.py": tmp_path / "a.py"})
+    lines = [line for file in (tmp_path / "log").iterdir() for line in file.read_text().splitlines()]
+    found = sorted(json.loads(line)[1] for line in lines) + observer.find_dates({"a.py": tmp_path / "a.py"})
     says = ["a.py:10 calls time.time()", "a.py:3 calls time.time()", "a.py:4 calls time.localtime()"]
     assert found == [*says, "a.py:5 has datetime.now() in its code"] and module("time").time is kept
 

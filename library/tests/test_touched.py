@@ -19,7 +19,8 @@ from .project import NAME, ROOT, UserError, compose, module
 from .test_reruns import call, edit, write
 from .trainings import prepare
 
-access_log, inputs, records = (module(f"samebits.engine.{name}") for name in ("access_log", "inputs", "record"))
+access_log, files = module("samebits.engine.access_log"), module("samebits.engine.files")
+inputs, records = module("samebits.engine.inputs"), module("samebits.engine.record")
 engine_project = module("samebits.engine.project")
 FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
 WATCH = "+callbacks.touches._target_=dummy.touches.Touches"
@@ -143,7 +144,7 @@ def test_what_the_code_touches_is_recorded(project: Path, monkeypatch: pytest.Mo
     names = ("array.npy", "by path.txt", "counter.txt", "data.db", "low.bin", "mapped.npy", "saved.pt", "script.py")
     notes = [f"notes/{name}" for name in (*names, "table.csv.gz", "weights.safetensors")]
     outside = record["inputs"]["outside"]
-    plain = access_log.portable_name(project.parent / "elsewhere/plain.txt", project)
+    plain = files.portable_name(project.parent / "elsewhere/plain.txt", project)
     assert sorted(outside) == sorted([*notes, plain])
     assert all(outside[name] == sha256(project / name) for name in notes)
     environment, touched = record["environment"], record["observed"]["touched"]
@@ -322,7 +323,7 @@ def test_names_tell_of_no_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", "/home/alice")
     monkeypatch.setenv("USER", "alice")
     names = ["/data/x.csv", "/home/alice/w/x.pt", "/home/bob/x.pt", "/scratch/alice/x.pt", str(tmp_path / "notes/x")]
-    found = [access_log.portable_name(Path(name), tmp_path) for name in names]
+    found = [files.portable_name(Path(name), tmp_path) for name in names]
     assert found == ["/data/x.csv", "~/w/x.pt", ".../x.pt", ".../x.pt", "notes/x"]
     assert records.RunDirectory(tmp_path, {}).outdated(tmp_path) == []
     assert module("samebits.engine.files").present_sha256(tmp_path, ["~/w/x.pt", "/data/x.csv"]) == {}

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +239,8 @@ def train_anew(function: Train, cfg: DictConfig, run: RunDirectory) -> None:
         from .engine import randomness  # which takes Lightning by the name that is chosen now
 
         randomness.seed_all(cfg.seed, randomness.Purpose.MODEL)  # for what the program makes without run.instantiate
-    with watched(cfg, run), observer.watch_clock(str(project().root), str(project().source)):
+    here = str(project().root), str(project().source)
+    with watched(cfg, run), observer.watch_clock(*here, partial(access_log.note, "clock")):
         function(Run(cfg, run))
     if distributed.is_first() and not run.finished:
         raise UserError(
@@ -307,7 +308,7 @@ def finish_record(
         )
     found = access_log.findings(input_files(run.inputs))
     warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
-    (usage,) = callbacks_of(trainer, ResourceUsage)
+    (usage,), source = callbacks_of(trainer, ResourceUsage), project().source
     observed = {
         "status": "finished",
         "ended": now(),
@@ -316,7 +317,7 @@ def finish_record(
         "history": file_sha256(run.directory / HISTORY),
         "touched": found["touched"],
         "hash_seed": os.environ.get("PYTHONHASHSEED"),
-        "clock": observer.clocks({name: project().source / name for name in run.inputs["code"]}),
+        "clock": sorted(found["clock"]) + observer.find_dates({name: source / name for name in run.inputs["code"]}),
     }
     run.finish(
         metrics,

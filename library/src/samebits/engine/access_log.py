@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .files import WORDS, bytes_sha256, hash_cache, json_sha256
+from .files import WORDS, bytes_sha256, hash_cache, home, json_sha256, portable_name
 from .inputs import hashes
 
 FOLDER = "accesses"  # in the directory of a run that has not finished; afterwards the record holds what is in it
@@ -272,6 +272,13 @@ def start(root: Path, known: Collection[Path], data: Collection[Path], path: Pat
     _known = _log.known
 
 
+def note(kind: str, name: str) -> None:
+    """Note something that no event of Python's tells of."""
+    if _log is not None:
+        with paused():
+            _log.note(kind, name)
+
+
 def flush() -> None:
     """Write what was kept back before the run had a directory."""
     if _log is not None:
@@ -315,11 +322,11 @@ def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
 
     Returns:
         `outside`, the sha256 of each file that is no input, or GONE; `asked`, the environment variables that the
-        project's code asked for; `listed`, folders; `touched`, addresses and programs.
+        project's code asked for; `listed`, folders; `touched`, addresses and programs; `clock`, what was noted of it.
     """
     log = _log
     if log is None:
-        return {"outside": {}, "asked": {}, "listed": {}, "touched": {}}
+        return {"outside": {}, "asked": {}, "listed": {}, "touched": {}, "clock": {}}
     found: dict[str, dict[str, int]] = {}  # of each kind, what was touched, and when at first
     log.flush()
     for line in [*log.pending, *(line for file in log.path.glob("*") for line in file.read_text().splitlines())]:
@@ -344,6 +351,7 @@ def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
         "asked": {name: _fingerprint(name) for name in sorted(found.get("variable", {}))},
         "listed": _listings(sorted(map(Path, found.get("listed", {}))), root),
         "touched": {"addresses": addresses, "programs": sorted(found.get("program", {}))},
+        "clock": found.get("clock", {}),
     }
 
 
@@ -355,7 +363,7 @@ def _mapped(log: AccessLog) -> set[str]:
 
 
 def _is_private(path: Path) -> bool:
-    inside = path.relative_to(_home()).as_posix() if path.is_relative_to(_home()) else ""
+    inside = path.relative_to(home()).as_posix() if path.is_relative_to(home()) else ""
     caches = (os.environ.get("MPLCONFIGDIR") or "//", f"{tempfile.gettempdir()}/torchinductor")
     return str(path).startswith(caches) or "__pycache__" in path.parts or any(fnmatch(inside, each) for each in PRIVATE)
 
@@ -381,18 +389,3 @@ def _listings(folders: list[Path], root: Path) -> dict[str, str]:
     few, rest = dict(list(found.items())[:MOST_FOLDERS]), list(found.values())[MOST_FOLDERS:]
     both = (json_sha256([each.split()[part] for each in rest])[:8] for part in (0, 1))
     return few | ({f"and {len(rest)} more": " ".join(both)} if rest else {})
-
-
-def _home() -> Path:
-    home = os.path.expanduser("~")  # noqa: PTH111 (which fails where nobody has one)
-    return Path(home if home not in ("~", "/") else "/nobody")
-
-
-def portable_name(path: Path, root: Path) -> str:
-    """Name a file by its path from the project's folder, from `~`, or from `/`; whose folders these are is left out."""
-    for folder, name in ((root, ""), (root.resolve(), ""), (_home(), "~/")):
-        if path.is_relative_to(folder):
-            return f"{name}{path.relative_to(folder).as_posix()}"
-    user, parts = {_home().name, os.environ.get("USER") or "root"}, path.parts
-    places = [number for number, part in enumerate(parts) if part in user or parts[number - 1] in ("home", "Users")]
-    return ".../" + "/".join(parts[max(places) + 1 :]) if places else path.as_posix()

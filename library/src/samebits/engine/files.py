@@ -244,6 +244,22 @@ def locate(folder: Path, name: str) -> Path:
     return folder / (Path(name).expanduser() if name.startswith("~/") else name)
 
 
+def home() -> Path:
+    """Return the user's folder; one that is none, where nobody has one."""
+    folder = os.path.expanduser("~")  # noqa: PTH111 (which fails where nobody has one)
+    return Path(folder if folder not in ("~", "/") else "/nobody")
+
+
+def portable_name(path: Path, root: Path) -> str:
+    """Name a file by its path from the project's folder, from `~`, or from `/`; whose folders these are is left out."""
+    for folder, name in ((root, ""), (root.resolve(), ""), (home(), "~/")):
+        if path.is_relative_to(folder):
+            return f"{name}{path.relative_to(folder).as_posix()}"
+    user, parts = {home().name, os.environ.get("USER") or "root"}, path.parts
+    places = [number for number, part in enumerate(parts) if part in user or parts[number - 1] in ("home", "Users")]
+    return ".../" + "/".join(parts[max(places) + 1 :]) if places else path.as_posix()
+
+
 def present_sha256(
     folder: Path, names: Iterable[str], hash_file: Callable[[Path], str] = file_sha256
 ) -> dict[str, str]:

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -75,17 +74,9 @@ class Notes:
             self.known.add(sentence)
             os.write(self.file.fileno(), f"{sentence}\n".encode())
 
-    def read(self) -> list[str]:
-        """Read those of all processes."""
-        descriptor = self.file.fileno()
-        return sorted(set(os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()))
-
-
-_notes: list[Notes] = []  # of the training that is going on
-
 
 @contextmanager
-def watch_clock(root: str, source: str) -> Iterator[None]:
+def watch_clock(root: str, source: str, note: Callable[[str], None]) -> Iterator[None]:
     """Note who in the user's code asks the module time for the time of day; its functions give what they always do."""
     names, kept = Names(root, source), {name: getattr(time, name) for name in CLOCKS}
 
@@ -93,27 +84,24 @@ def watch_clock(root: str, source: str) -> Iterator[None]:
         @wraps(function)
         def call(*arguments: Any) -> Any:
             caller = sys._getframe(1)
-            if len(arguments) <= most and _notes and (file := names[caller.f_code.co_filename]):
-                _notes[-1].add(f"{file}:{caller.f_lineno} calls time.{name}()")
+            if len(arguments) <= most and (file := names[caller.f_code.co_filename]):
+                note(f"{file}:{caller.f_lineno} calls time.{name}()")
             return function(*arguments)
 
         return call
 
-    with tempfile.TemporaryFile() as file:
-        _notes.append(Notes(file))
-        try:
-            for name, function in kept.items():
-                setattr(time, name, noting(name, function, CLOCKS[name]))
-            yield
-        finally:
-            for name, function in kept.items():
-                setattr(time, name, function)
-            _notes.pop()
+    try:
+        for name, function in kept.items():
+            setattr(time, name, noting(name, function, CLOCKS[name]))
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(time, name, function)
 
 
-def clocks(files: Mapping[str, Any]) -> list[str]:
-    """List where the time of day was asked for, and where the code of files (name and path) can ask for a date."""
-    found = _notes[-1].read() if _notes else []
+def find_dates(files: Mapping[str, Any]) -> list[str]:
+    """List where the code of files (name and path) can ask for a date: calls that cannot be watched."""
+    found = []
     for name, path in files.items():
         with suppress(OSError, SyntaxError, ValueError):
             content = path.read_bytes()
