@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.baking import bake
 
 INSIDE = Path(__file__).parent / "inside"  # what runs in the project's own Python
+OF_MAKE = ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of `make bench`, and not of what it calls
 GRACE = 10  # seconds for what was stopped to clean up
 
 
@@ -40,7 +41,8 @@ class Project:
         with subprocess.Popen(
             words,
             cwd=self.path,
-            env={**os.environ, **self.variables, **variables},
+            env={name: each for name, each in os.environ.items() if name not in OF_MAKE}
+            | {**self.variables, **variables},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,14 @@ def test_tables_take_the_place_of_the_former_ones(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n") and "former" not in text
     assert text.count("| a step | plain: 2 ms | 3 (2 to 9) ms | 2 (1.5 to 3) | ≤ 1.5 | no |") == 1
     assert text.count(f"### {title('throughput')}\n") == 1
+
+
+def test_words_of_make_bench_are_none_of_what_it_calls(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("inner:\n\t@echo given=$(ARGS)\n")
+    code = "import pathlib, bench.project as p; print(p.Project(pathlib.Path('FOLDER')).run('make', 'inner'), end='')"
+    (tmp_path / "outer.mk").write_text(f'bench:\n\t@{sys.executable} -c "{code.replace("FOLDER", str(tmp_path))}"\n')
+    command = ["make", "--silent", "--file", tmp_path / "outer.mk", "bench", "ARGS=throughput"]
+    assert subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True).stdout == "given=\n"
 
 
 def test_the_page_is_that_of_the_results() -> None:
