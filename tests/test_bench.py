@@ -71,7 +71,7 @@ def test_words_of_make_bench_are_none_of_what_it_calls(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("inner:\n\t@echo given=$(ARGS)\n")
     code = "import pathlib, bench.project as p; print(p.Project(pathlib.Path('FOLDER')).run('make', 'inner'), end='')"
     (tmp_path / "outer.mk").write_text(f'outer:\n\t@{sys.executable} -c "{code.replace("FOLDER", str(tmp_path))}"\n')
-    command = ["make", "--silent", "--file", tmp_path / "outer.mk", "outer", "ARGS=throughput"]
+    command = ["make", "--silent", "--file", str(tmp_path / "outer.mk"), "outer", "ARGS=throughput"]
     assert subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True).stdout == "given=\n"
 
 
