@@ -104,8 +104,8 @@ def gone(name: str):  # type: ignore[no-untyped-def]
 
 
 def other_seed_code(place: Place) -> None:
-    place.edit("src/dummy/train.py", '    datamodule = run.instantiate("data.module")',
-               '    import torch\n\n    torch.manual_seed(5)\n    datamodule = run.instantiate("data.module")')  # fmt: skip
+    first = '    datamodule = run.instantiate("data.module")'
+    place.edit("src/dummy/train.py", first, f"    import torch\n\n    torch.manual_seed(5)\n{first}")
 
 
 VARIANTS = {
@@ -119,7 +119,8 @@ VARIANTS = {
 CODE = f"code {LAYERS.removeprefix('src/')}"
 CASES = [
     # --- code
-    Case("code", "another activation", GELU, INPUTS, (CODE, "+            nn.GELU(),", "step 1, column loss"), quick=True),
+    Case("code", "another activation", GELU, INPUTS, (CODE, "+            nn.GELU(),", "step 1, column loss"),
+         quick=True),
     Case("code", "another seed, by a call", other_seed_code, INPUTS,
          ("code dummy/train.py", "torch.manual_seed(5)", "step 0, column weights")),
     Case("code", "another clipping of gradients", edit(NETWORK, "        return loss\n",
@@ -146,7 +147,8 @@ CASES = [
     Case("code's state", "a repository of another history", another_repository, REFUSED,
          ("is not in this repository", "CODE="), of="dirty", options=RECORDED),
     Case("code's state", "trained without Git, then edited", GELU, INPUTS, (CODE, "no diff"), of="no git"),
-    Case("code's state", "trained without Git, then edited: its code", GELU, REFUSED, ("was kept nowhere",), of="no git",
+    Case("code's state", "trained without Git, then edited: its code", GELU, REFUSED, ("was kept nowhere",),
+         of="no git",
          options=RECORDED),
     Case("code's state", "an edit that was never committed, undone: its code", undo, IDENTICAL, (SAME,), of="dirty",
          options=RECORDED, quick=True),
@@ -155,7 +157,8 @@ CASES = [
     Case("code's state", "a repository within, without a commit: its code", undo, IDENTICAL, (SAME,), of="nested",
          options=RECORDED),
     Case("code's state", "a filter that is not installed: its code", lambda place: shutil.copy(
-         place.path.parent / "base" / LAYERS, place.path / LAYERS), IDENTICAL, (SAME,), of="filtered", options=RECORDED),
+         place.path.parent / "base" / LAYERS, place.path / LAYERS), IDENTICAL, (SAME,), of="filtered",
+         options=RECORDED),
     Case("code's state", "a name that is none for Git: its code", undo, IDENTICAL, (SAME,), of="strange",
          options=RECORDED),
     Case("code's state", "trained without Git: its code", nothing, IDENTICAL, (SAME,), of="no git", options=RECORDED),
@@ -166,5 +169,6 @@ CASES = [
     Case("threads", "instructions of an old processor", old_processor, ENVIRONMENT, ("processor.model", "(DEFAULT)"),
          of="off"),
     Case("threads", "one core, where threads are pinned", one_core, IDENTICAL, (SAME,), ("threads.",), quick=True),
-    Case("threads", "variables that are pinned", both(many, old_processor), IDENTICAL, (SAME,), ("threads.", "variables.")),
+    Case("threads", "variables that are pinned", both(many, old_processor), IDENTICAL, (SAME,), ("threads.",
+         "variables.")),
 ]  # fmt: skip

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,7 +167,7 @@ def weights_of_sibling(place: Place) -> None:
     """Exchange the weights, their hashes and the predictions, but not the trace."""
     from safetensors.torch import load_file, save_file
 
-    other = place.sibling("lr=0.01")
+    other = place.sibling("quicker")
     save_file(load_file(other / "model.safetensors"), place.run / "model.safetensors", {"run": place.name})
     theirs = records.read_record(other)["outputs"]
     kept = {key: theirs[key] for key in ("weights", "tensors")}
@@ -177,7 +175,7 @@ def weights_of_sibling(place: Place) -> None:
 
 
 def trace_of_sibling(place: Place) -> None:
-    other = place.sibling("lr=0.01")
+    other = place.sibling("quicker")
     shutil.copy(other / "trace.jsonl", place.run)
     theirs = records.read_record(other)["outputs"]["trace"]
     reseal(place.run, lambda record: record["outputs"].update(trace=theirs))
@@ -195,18 +193,18 @@ def elsewhere(place: Place) -> None:
 
 
 def linked_run(place: Place) -> None:
-    os.symlink(place.name, place.path / "models/latest")
+    (place.path / "models/latest").symlink_to(place.name)
     place.asked = "models/latest"
 
 
 def others(place: Place) -> None:
     """Remove the siblings, and leave a broken one."""
     shutil.rmtree(place.sibling("seed=1"))
-    (place.sibling("lr=0.01") / "record.json").write_text("{")
+    (place.sibling("quicker") / "record.json").write_text("{")
 
 
 VARIANTS = {
-    "plain": Variant(siblings=(("seed=1",), ("model.optimizer.lr=0.01", "run_name=debug-fast-cnn-lr=0.01"))),
+    "plain": Variant(siblings=(("seed=1",), ("model.optimizer.lr=0.01", "run_name=debug-fast-cnn-quicker"))),
     "beside": Variant(beside, words=("data.module.directory=arrays",)),
 }
 CASES = [
@@ -221,7 +219,8 @@ CASES = [
          (FORGED, "step 1, column batch")),
     Case("settings", "dropout in configs/, today", edit(CNN, "dropout: 0.2", "dropout: 0.3"), INPUTS,
          ("settings model.network.dropout", "0.2", "0.3", "column loss"), options=HERE),
-    Case("settings", "one that was not there, today", edit(CNN, "weight_decay:", "eps: 1e-5\n    weight_decay:"), INPUTS,
+    Case("settings", "one that was not there, today", edit(CNN, "weight_decay:", "eps: 1e-5\n    weight_decay:"),
+         INPUTS,
          ("settings model.optimizer.eps", "—", "1e-05"), options=HERE),
     Case("settings", "another model by default, today", edit(TRAIN, "- model: cnn", "- model: mlp"), INPUTS,
          ("settings model.network._target_", "step 0"), options=HERE),
@@ -231,7 +230,8 @@ CASES = [
          ("config.yaml: data.module.shift is 2, but the record says 1",)),
     Case("settings", "the command in the record", edit("RUN/record.json", '"debug=fast"', '"debug=slow"'), TAMPERED,
          ("record.json was edited after the run: its seal",)),
-    Case("settings", "another seed by default, which is not asked for", edit(TRAIN, "\nseed: 0", "\nseed: 5"), IDENTICAL,
+    Case("settings", "another seed by default, which is not asked for", edit(TRAIN, "\nseed: 0", "\nseed: 5"),
+         IDENTICAL,
          (SAME, "seed: 0 recorded, 5 here", "CONFIG=here"), quick=True),
     Case("settings", "a model that configs/ has no longer", removed(CNN), IDENTICAL,
          (SAME, "cannot be composed from configs/ any more")),
@@ -270,15 +270,15 @@ CASES = [
     Case("sibling", "results of another seed", outputs_of("seed=1", fit=True), ENVIRONMENT,
          ("this record is not of these inputs", FORGED, "step 0, column weights"), first="the initial weights",
          quick=True),
-    Case("sibling", "results of another learning rate", outputs_of("lr=0.01", fit=True), ENVIRONMENT,
+    Case("sibling", "results of another learning rate", outputs_of("quicker", fit=True), ENVIRONMENT,
          (FORGED, "step 1, column weights")),
-    Case("sibling", "results whose trace names its inputs", outputs_of("lr=0.01", fit=False), TAMPERED,
+    Case("sibling", "results whose trace names its inputs", outputs_of("quicker", fit=False), TAMPERED,
          ("trace.jsonl is that of a run whose inputs have the hash",)),
     Case("sibling", "all of it, renamed", whole_sibling, TAMPERED, ("record.json: the inputs have the hash",)),
     Case("sibling", "weights and their hashes", weights_of_sibling, TAMPERED,
          ("trace.jsonl: the final validation measured the weights",)),
     Case("sibling", "the trace and its hash", trace_of_sibling, TAMPERED, ("trace.jsonl",)),
-    Case("sibling", "the record alone", lambda place: shutil.copy(place.sibling("lr=0.01") / "record.json", place.run),
+    Case("sibling", "the record alone", lambda place: shutil.copy(place.sibling("quicker") / "record.json", place.run),
          TAMPERED, ("the directory is called",)),
     Case("sibling", "a copy that is published", published, IDENTICAL, (SAME,), quick=True),
     Case("sibling", "a copy on another disk", elsewhere, IDENTICAL, (SAME,)),

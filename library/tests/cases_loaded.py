@@ -205,7 +205,8 @@ CASES = [
     Case("loaded", "a package more", more_installed, IDENTICAL, (SAME,), ("startup", "loaded.")),
     Case("loaded", "a module of PYTHONPATH that nobody imports", hacks("unheard_of.py", ROUND), IDENTICAL, (SAME,),
          ("unheard_of",)),
-    Case("loaded", "no bytecode", lambda place: place.environment.update(PYTHONDONTWRITEBYTECODE="1"), IDENTICAL, (SAME,)),
+    Case("loaded", "no bytecode", lambda place: place.environment.update(PYTHONDONTWRITEBYTECODE="1"), IDENTICAL,
+         (SAME,)),
     Case("loaded", "modules of one name, untouched", both(nothing, lambda place: os.utime(
          place.path / "lib/two/__init__.py", (1e9, 1e9))), IDENTICAL, (SAME,), ("lib/",), of="helpers"),
 ]  # fmt: skip

@@ -19,11 +19,11 @@ from .planted import (
     Plant,
     Variant,
     both,
-    edit,
     nothing,
     write,
 )
 
+KEPT = "        self.network = network\n"
 READING = '''"""Numbers from all over the place: each of them is 1.0."""
 
 import configparser
@@ -45,7 +45,8 @@ from PIL import Image
 def factor() -> float:
     """Multiply them."""
     with open("notes/scale.json") as file:
-        found = [json.load(file)["scale"], np.fromfile("notes/bias.bin", "<f8")[0], float(linecache.getline("notes/lines.txt", 2))]
+        found = [json.load(file)["scale"], np.fromfile("notes/bias.bin", "<f8")[0]]
+    found.append(float(linecache.getline("notes/lines.txt", 2)))
     with Image.open("notes/mask.png") as image:
         found.append(image.getpixel((0, 0)) / 255)
     settings = configparser.ConfigParser()
@@ -152,7 +153,8 @@ def measures(place: Place) -> None:
     place.edit(NETWORK, "import pytorch_lightning as pl\n", "import numpy as np\nimport pytorch_lightning as pl\n")
     cost = '        self.log("val/cost", float(np.loadtxt("notes/costs.csv", delimiter=",").sum()))\n'
     place.edit(NETWORK, '        self.log("val/loss"', f'{cost}        self.log("val/loss"')
-    start = "    def on_test_epoch_start(self) -> None:\n        self.threshold = float(os.environ.get('THRESHOLD', '1'))\n\n"
+    start = "    def on_test_epoch_start(self) -> None:\n"
+    start += "        self.threshold = float(os.environ.get('THRESHOLD', '1'))\n\n"
     place.edit(NETWORK, "    def test_step(", f"{start}    def test_step(")
     place.edit(
         NETWORK,
@@ -182,8 +184,8 @@ def in_loss(code: str, imports: str = "") -> Variant:
 
 
 def own_generator(place: Place) -> None:
-    place.edit(NETWORK, "        self.network = network\n",
-               "        self.network = network\n        self.noise = torch.Generator()\n        self.noise.seed()\n")  # fmt: skip
+    made = "        self.noise = torch.Generator()\n        self.noise.seed()\n"
+    place.edit(NETWORK, KEPT, KEPT + made)
     place.edit(NETWORK, LOSS, f"{LOSS}        loss = loss * (1 + torch.rand((), generator=self.noise))\n")
 
 
@@ -239,11 +241,10 @@ def asks(place: Place) -> None:
 
 def named(place: Place) -> None:
     """Let a setting name a file."""
-    place.edit(NETWORK, "        scheduler: Callable[[Optimizer], LRScheduler] | None = None,\n",
-               "        scheduler: Callable[[Optimizer], LRScheduler] | None = None,\n        vocabulary: str = '',\n")  # fmt: skip
+    last = "        scheduler: Callable[[Optimizer], LRScheduler] | None = None,\n"
+    place.edit(NETWORK, last, f"{last}        vocabulary: str = '',\n")
     place.edit(NETWORK, "from typing import Any\n", "from pathlib import Path\nfrom typing import Any\n")
-    place.edit(NETWORK, "        self.network = network\n",
-               "        self.network = network\n        self.words = len(Path(vocabulary).read_text().split())\n")  # fmt: skip
+    place.edit(NETWORK, KEPT, f"{KEPT}        self.words = len(Path(vocabulary).read_text().split())\n")
     place.edit(NETWORK, LOSS, f"{LOSS}        loss = loss * self.words\n")
     place.write("notes/words.txt", "one two")
     place.write("notes/others.txt", "one two")
@@ -286,7 +287,8 @@ CASES = [
     Case("touched", "a picture", lambda place: picture(place.path / "notes/mask.png", 100), INPUTS,
          ("file outside of the data notes/mask.png",), of="reading", options=("--probe",)),
     Case("touched", "a file that is gone", lambda place: (place.path / "notes/scale.json").unlink(), INPUTS,
-         ("file outside of the data notes/scale.json", "—", "No such file or directory: 'notes/scale.json'"), of="reading"),
+         ("file outside of the data notes/scale.json", "—", "No such file or directory: 'notes/scale.json'"),
+         of="reading"),
     Case("touched", "a file in the user's folder", home("2"), INPUTS, ("file outside of the data ~/factor.txt",),
          of="reading", quick=True),
     Case("touched", "a folder with a file more", write("notes/parts/c.part", ""), ENVIRONMENT,
@@ -303,7 +305,8 @@ CASES = [
          first="the training asked numbers.invalid:80, whose answers are not recorded"),
     Case("touched", "a file that a setting names", write("notes/words.txt", "one two three"), INPUTS,
          ("file of the setting model.vocabulary=notes/words.txt", "nothing was trained"), of="named"),
-    Case("touched", "a file that a setting names is gone", lambda place: (place.path / "notes/words.txt").unlink(), INPUTS,
+    Case("touched", "a file that a setting names is gone", lambda place: (place.path / "notes/words.txt").unlink(),
+         INPUTS,
          ("file of the setting model.vocabulary=notes/words.txt", "—"), of="named"),
     Case("touched", "files and variables that are not read, others written anew", touch, IDENTICAL, (SAME,),
          ("notes/", "UNASKED"), of="reading", quick=True),

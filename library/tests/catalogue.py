@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import cases_code, cases_inputs, cases_loaded, cases_records, cases_reading
+from . import cases_code, cases_inputs, cases_loaded, cases_reading, cases_records
 from .planted import Case, Variant, Workshop, split
 
 PARTS = (cases_inputs, cases_records, cases_reading, cases_loaded, cases_code)

@@ -109,5 +109,11 @@ def _short(names: list[str]) -> str:
 
 
 def may_change_results(environment: list[Difference]) -> bool:
-    """Whether something differs in the environment that is not incidental to the arithmetic."""
-    return any(name not in INCIDENTAL for name, *_ in environment)
+    """Whether something differs in the environment that is not incidental to the arithmetic.
+
+    What only one of the trainings has asked for or listed is what it did, and no reason.
+    """
+    return any(
+        not (name in INCIDENTAL or (name.startswith(("asked.", "listed.")) and NOTHING in values))
+        for name, *values in environment
+    )

@@ -121,8 +121,8 @@ def _meaning(verdict: Verdict) -> list[str]:
         elif verdict.comparison is not None and not verdict.comparison:
             what = f"each of the first {verdict.steps} steps" if verdict.steps else "every result"
             lines.append(f"Trained all the same, and {what} is the recorded one, bit for bit.")
-        elif verdict.comparison is None and not verdict.causes:
-            lines.append("So nothing was trained: mend the data first, then compare.")
+        elif verdict.comparison is None and any(row[0].startswith(("data ", "file of ")) for row in verdict.inputs):
+            lines.append("So nothing was trained: mend that first, then compare.")
         return lines
     if verdict.kind is Kind.TAMPERED:
         return ["The parts of the record contradict each other, so something was edited or exchanged after the run:"]

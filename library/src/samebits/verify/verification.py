@@ -192,6 +192,8 @@ class Verification:
         found, _ = provenance_diff.settings_differences(self.record)
         if not found:
             return []
+        if found[0][0] == "settings":
+            return [f"Trained as recorded; the settings of its command {found[0][2]}."]
         listed = ", ".join(f"{name.partition(' ')[2] or name}: {a} recorded, {b} here" for name, a, b in found[:3])
         more = f" and {len(found) - 3} more" if found[3:] else ""
         return [
