@@ -209,7 +209,8 @@ CASES = [
     Case("evaluations", "a metric in metrics.json and the record", lambda place: reseal(
          place.run, lambda record: record["outputs"]["metrics"].update({"test/f1": 0.99})), TAMPERED,
          ("test/f1 is 0.99 in the record, but the test in trace.jsonl gave 0.",)),
-    Case("evaluations", "a curve, forged with its hash", forge_curve, ENVIRONMENT, ("history", FORGED)),
+    Case("evaluations", "a curve, forged with its hash", forge_curve, IDENTICAL,
+         (SAME, "The curves in history.csv, which are not part of this verdict, have other values (")),
     Case("evaluations", "another layout of metrics.json", json_layout("metrics.json"), IDENTICAL, (SAME,)),
     # --- weights and trace
     Case("weights", "two bytes of a bias", swap_tensors, TAMPERED, ("model.safetensors: the tensor layers.3.bias",),
