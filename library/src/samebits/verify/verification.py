@@ -214,7 +214,9 @@ class Verification:
             rows = csv.DictReader(text.splitlines())
             sides.append({f"{row.get('metric')} of step {row.get('step')}": str(row.get("value")) for row in rows})
         one, other = sides
-        found = [f"{name} is {one[name]}, here {other[name]}" for name in one if one[name] != other.get(name, one[name])]
+        found = [
+            f"{name} is {one[name]}, here {other[name]}" for name in one if one[name] != other.get(name, one[name])
+        ]
         if not found:
             return []
         listed = f"{'; '.join(found[:2])}{'; ...' if found[2:] else ''}"
