@@ -165,10 +165,10 @@ CASES = [
     Case("code's state", "a clone elsewhere", clone, IDENTICAL, (SAME,), ("stage",)),
     Case("code's state", "a later commit", later, IDENTICAL, (SAME,), ("code ",)),
     # --- the machine
-    Case("threads", "one core instead of two", one_core, ENVIRONMENT, ("threads.operations",), of="off", quick=True),
+    Case("threads", "one core instead of two", one_core, ENVIRONMENT, ("threads.operations",), of="off"),
     Case("threads", "instructions of an old processor", old_processor, ENVIRONMENT, ("processor.model", "(DEFAULT)"),
          of="off"),
-    Case("threads", "one core, where threads are pinned", one_core, IDENTICAL, (SAME,), ("threads.",), quick=True),
+    Case("threads", "one core, where threads are pinned", one_core, IDENTICAL, (SAME,), ("threads.",)),
     Case("threads", "variables that are pinned", both(many, old_processor), IDENTICAL, (SAME,), ("threads.",
          "variables.")),
 ]  # fmt: skip

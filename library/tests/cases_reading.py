@@ -317,14 +317,14 @@ CASES = [
     # --- evaluations
     Case("evaluations", "a file that a validation's metric reads", write("notes/costs.csv", "1,2\n3,5\n"), INPUTS,
          ("file outside of the data notes/costs.csv", "validation after step 2, column metrics (val/cost)"),
-         ("TAMPERED",), of="measures", quick=True),
+         ("TAMPERED",), of="measures"),
     Case("evaluations", "a variable that the test's first hook asks for", variable("THRESHOLD", "2"), ENVIRONMENT,
          ("test, column outputs", "the environment variable THRESHOLD, which the code asks for"), ("TAMPERED",),
          of="measures"),
     Case("evaluations", "a variable that becomes a metric of the test", variable("HURRY", "1"), ENVIRONMENT,
          ("test, column metrics (test/hurry)", "the environment variable HURRY"), ("TAMPERED",), of="measures"),
     Case("evaluations", "the same file and the same variable", both(write("notes/costs.csv", "1,2\n3,4\n"),
-         variable("HASTE", "1")), IDENTICAL, (SAME,), ("notes/costs.csv",), of="measures", quick=True),
+         variable("HASTE", "1")), IDENTICAL, (SAME,), ("notes/costs.csv",), of="measures"),
     # --- order, chance and the clock
     rerun("order", "a frozenset that is listed", "frozenset", SEED, f"{BY}:", quick=True),
     rerun("order", "a union of sets, numbered", "union", SEED, f"{BY}:"),

