@@ -51,8 +51,10 @@ PRIVATE = (
 SOURCE = (".py", ".pyc", ".pyi", ".pth")
 READS_SOURCE = re.compile(r"importlib|zipimport|/(linecache|tokenize|inspect|pkgutil|runpy|traceback|warnings)\.py$")
 PASSES_ON = re.compile(r"/(pathlib|io|codecs|gzip|bz2|lzma|zipfile|fileinput|os|shutil|glob)(/\w+)?\.py$")
-ASKS_SYSTEM = re.compile(r"/(platform|uuid|ctypes/util)\.py$")
-TRACKERS = re.compile(r"/(wandb|mlflow|comet_ml|neptune|clearml|aim|tensorboard|litlogger|loggers)/")
+ASKS_FOR_OTHERS = re.compile(r"<frozen|.*/(os|posixpath|string|_collections_abc)\.py$")
+ASKS_SYSTEM = re.compile(r"/(platform|uuid|ctypes/util|matplotlib/font_manager)\.py$")
+# Trackers, and what looks for fonts the first time that a user draws something
+TRACKERS = re.compile(r"/(wandb|mlflow|comet_ml|neptune|clearml|aim|tensorboard|litlogger|loggers)/|/font_manager\.py$")
 LIBRARIES = re.compile(r"\.so(\.|$)|\(deleted\)$|/memfd:|/SYSV|^/anon|/bin/|\.(dylib|node)$")  # among what is mapped
 HERE, LOGGER, TRAINING = "this computer", "a logger", "the training"  # where an address is, or who asked it
 LOOPBACK = re.compile(r"(127\.[\d.]+|::1|localhost|0\.0\.0\.0|)$")
@@ -141,7 +143,7 @@ class AccessLog:
 
     def variable(self, name: str, frame: FrameType | None) -> None:
         """Note a variable, or ALL of them, that code of the project's asks for; `frame` is that which asks."""
-        while frame and re.match(r"<frozen|.*/(os|_collections_abc)\.py$", frame.f_code.co_filename):
+        while frame and ASKS_FOR_OTHERS.match(frame.f_code.co_filename):
             frame = frame.f_back
         if frame and self._of_project(frame.f_code.co_filename):
             place = (id(frame), frame.f_lasti)
@@ -232,15 +234,15 @@ def _install() -> None:
     global _installed
     _installed = True
     environ: Any = type(os.environ)
-    getitem, iterate = environ.__getitem__, environ.__iter__
+    getitem, iterate, values = environ.__getitem__, environ.__iter__, vars(os.environ)["_data"]
 
-    def get(self: Any, name: str) -> str:
-        if _log is not None and self is os.environ:
-            _log.variable(str(name), sys._getframe(1))
-        return str(getitem(self, name))
+    def get(self: Any, name: Any) -> Any:
+        if _log is not None and self._data is values:
+            _log.variable(os.fsdecode(name), sys._getframe(1))
+        return getitem(self, name)
 
     def go_through(self: Any) -> Iterator[str]:
-        if _log is not None and self is os.environ:
+        if _log is not None and self._data is values:
             _log.variable(ALL, sys._getframe(1))
         return iter(iterate(self))
 

@@ -294,10 +294,10 @@ class Probe(pl.Callback):
         if trainer.global_step < self.steps:
             return
         if trainer.is_global_zero:
-            loaded, inputs = loaded_code.find_loaded(), read_record(self.directory)["inputs"]
             with access_log.paused():
+                loaded, inputs = loaded_code.find_loaded(), read_record(self.directory)["inputs"]
                 touched = access_log.findings(input_files(inputs))
-            described = environment.describe_environment(loaded)
+                described = environment.describe_environment(loaded)
             found = {
                 "environment": described | {name: touched[name] for name in ("asked", "listed")},
                 "outside": touched["outside"] | loaded_code.outside_files(loaded, inputs["code"]),

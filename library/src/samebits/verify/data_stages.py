@@ -243,8 +243,17 @@ class DataStages:
             today = compose([*(word for word in words or [] if not word.startswith("data=")), chosen])
             sides = read(self.cfg), read(today)
         except (HydraException, OmegaConfBaseException, UserError, AttributeError, yaml.YAMLError) as error:
+            if self.before and not self._says_otherwise(self.before):
+                return []  # what the training has besides cannot be composed
             return [(f"stage {name} configs/data", "as recorded", f"cannot be read ({' '.join(str(error).split())})")]
         return [(f"stage {name} data.{key}", mine, theirs) for key, mine, theirs in differing(*sides)]
+
+    def _says_otherwise(self, before: Path) -> bool:
+        """Whether a file of configs/ that speaks of data is another one than it was."""
+        trees = before / project().configs_in, self.tree / project().configs_in
+        names = {path.relative_to(tree) for tree in trees for path in tree.rglob("*.yaml")}
+        sides = ([(tree / name).read_bytes() if (tree / name).is_file() else b"" for tree in trees] for name in names)
+        return any(b"data" in one + other for one, other in sides if one != other)
 
 
 def _prepared_by(cfg: DictConfig) -> dict[str, Any]:

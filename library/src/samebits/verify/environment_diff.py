@@ -87,6 +87,23 @@ def _common(key: str, one: dict[str, Any], other: dict[str, Any]) -> list[Differ
     return [(key, "as recorded", f"others: {_short([name.partition('.')[2] for name, *_ in found])}")]
 
 
+def in_words(environment: list[Difference]) -> list[Difference]:
+    """Write out what a record has in short of variables that were asked for and of folders that were listed."""
+
+    def word(kind: str, value: str) -> str:
+        if kind == "asked":
+            return f"set, hash {value}.." if re.fullmatch("[0-9a-f]{2}", value) else value
+        names, _, order = value.partition(" ")
+        return f"names {names}, order {order}" if order else value
+
+    labels = {"asked": "variable", "listed": "listed folder"}
+    return [
+        (f"{labels[kind]} {rest}", word(kind, mine), word(kind, theirs)) if kind in labels else (name, mine, theirs)
+        for name, mine, theirs in environment
+        for kind, _, rest in [name.partition(".")]
+    ]
+
+
 def environment_causes(environment: list[Difference]) -> list[str]:
     """Say what differs in the code that was loaded, each as a sentence, the likeliest cause first."""
     found = []
@@ -109,5 +126,11 @@ def _short(names: list[str]) -> str:
 
 
 def may_change_results(environment: list[Difference]) -> bool:
-    """Whether something differs in the environment that is not incidental to the arithmetic."""
-    return any(name not in INCIDENTAL for name, *_ in environment)
+    """Whether something differs in the environment that is not incidental to the arithmetic.
+
+    What only one of the trainings has asked for or listed is what it did, and no reason.
+    """
+    return any(
+        not (name in INCIDENTAL or (name.startswith(("asked.", "listed.")) and NOTHING in values))
+        for name, *values in environment
+    )

@@ -299,7 +299,7 @@ def settings_differences(record: Record) -> tuple[list[Difference], list[str] | 
     try:
         here = settings_that_count(compose(overrides))
     except (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = re.split(r" (?:Available options|Config search path)", " ".join(str(error).split()))[0]
         return [("settings", "as in config.yaml", f"cannot be composed from configs/ any more ({reason})")], None
     found = named("settings", differing(record["inputs"]["config"], here))
     return found, overrides if found else None

@@ -14,7 +14,7 @@ from ..engine.project import project
 from ..engine.record import read_finished
 from ..engine.trace_reader import Divergence
 from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
-from .environment_diff import may_change_results
+from .environment_diff import in_words, may_change_results
 from .provenance_diff import MOST_LINES, Difference, is_code
 from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
 
@@ -79,7 +79,7 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
     if verdict.comparison:
         sides = ("first", "second") if verdict.kind is Kind.NONDETERMINISTIC else SIDES
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
-    print_table(console, "The environment, as recorded and here", verdict.environment, SIDES)
+    print_table(console, "The environment, as recorded and here", in_words(verdict.environment), SIDES)
     if more := [call for call in verdict.suspects if call not in verdict.causes]:
         console.print(
             "\nDone by the code until then, and in no record (`samebits lint --rules` says what to do instead):"
@@ -98,7 +98,8 @@ def _meaning(verdict: Verdict) -> list[str]:
         if verdict.steps:
             what = f"the first {verdict.steps} steps, with the batch, loss, gradients and weights of each"
         else:
-            what = f"{compared['rows']} rows of the trace, {compared['tensors']} tensors, {compared['metrics']} metrics"
+            what = f"{compared['rows']} traced steps and evaluations, {compared['tensors']} tensors of weights"
+            what += f", {compared['metrics']} metrics"
         lines = [f"Trained again from the same data, and compared bit for bit: {what}. All are the same."]
         if verdict.inputs:
             code = any(map(is_code, verdict.inputs))
@@ -121,8 +122,8 @@ def _meaning(verdict: Verdict) -> list[str]:
         elif verdict.comparison is not None and not verdict.comparison:
             what = f"each of the first {verdict.steps} steps" if verdict.steps else "every result"
             lines.append(f"Trained all the same, and {what} is the recorded one, bit for bit.")
-        elif verdict.comparison is None and not verdict.causes:
-            lines.append("So nothing was trained: mend the data first, then compare.")
+        elif verdict.comparison is None and any(row[0].startswith(("data ", "file of ")) for row in verdict.inputs):
+            lines.append("So nothing was trained: mend that first, then compare.")
         return lines
     if verdict.kind is Kind.TAMPERED:
         return ["The parts of the record contradict each other, so something was edited or exchanged after the run:"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from ..engine.errors import UserError
 from ..engine.inputs import of_resolved
 from ..engine.loaded_code import COMPILE_ALL
 from ..engine.project import project
-from ..engine.record import CONFIG, Record
+from ..engine.record import CONFIG, HISTORY, Record
 from ..engine.run_loader import read_config
 from ..fetch import make_available
 from . import provenance_diff, touched
@@ -117,6 +118,7 @@ class Verification:
         found = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
         found["remarks"] = self._remarks()
         if not comparison:
+            found["remarks"] += self._other_curves(first)
             # the same results all the same: but of other settings, or of data that the code here does not make
             others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
             causes = made_otherwise(self.outdated)
@@ -192,12 +194,33 @@ class Verification:
         found, _ = provenance_diff.settings_differences(self.record)
         if not found:
             return []
+        if found[0][0] == "settings":
+            return [f"Trained as recorded; the settings of its command {found[0][2]}."]
         listed = ", ".join(f"{name.partition(' ')[2] or name}: {a} recorded, {b} here" for name, a, b in found[:3])
         more = f" and {len(found) - 3} more" if found[3:] else ""
         return [
             f"Trained as recorded; configs/ has other settings for its command today ({listed}{more}):",
             f"make reproduce RUN={os.path.relpath(self.run)} CONFIG=here   trains those, and compares.",
         ]
+
+    def _other_curves(self, again: Result) -> list[str]:
+        """Say in a sentence where the curves of the report, which are no result, are not those of a re-run.
+
+        They may hold times and loads, which are never the same.
+        """
+        sides = []
+        for path in (self.run / HISTORY, again.weights.parent / HISTORY):
+            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            rows = csv.DictReader(text.splitlines())
+            sides.append({f"{row.get('metric')} of step {row.get('step')}": str(row.get("value")) for row in rows})
+        one, other = sides
+        found = [
+            f"{name} is {one[name]}, here {other[name]}" for name in one if one[name] != other.get(name, one[name])
+        ]
+        if not found:
+            return []
+        listed = f"{'; '.join(found[:2])}{'; ...' if found[2:] else ''}"
+        return [f"The curves in {HISTORY}, which are not part of this verdict, have other values ({listed})."]
 
     @cached_property
     def repeats(self) -> Repeats:
