@@ -204,7 +204,7 @@ def named_files(settings: Mapping[str, Any], data: Path) -> dict[str, dict[str, 
         if isinstance(value, Mapping | list):
             for name, each in value.items() if isinstance(value, Mapping) else enumerate(value):
                 walk(each, f"{key}.{name}" if key else str(name))
-        elif isinstance(value, str) and re.search(r"[/.]", value):
+        elif isinstance(value, str) and re.search(r"[/.]", value) and RUN_PATH not in value:
             with suppress(OSError, ValueError):  # it is no path
                 path = locate(project().root, value)
                 if path.is_file() and not path.resolve().is_relative_to(data.resolve()):

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..engine.config import quote
 from ..engine.determinism import changed
 from ..engine.errors import UserError
+from ..engine.inputs import RUN_PATH
 from ..engine.project import project
 from ..engine.record import PROBE, RECORD, Record
 from .comparison import Result, recorded_result
@@ -128,7 +129,8 @@ def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConf
             return {key: merge(value, None) for key, value in recorded.items()}
         if isinstance(recorded, str):
             text = f"{root}/{recorded[2:]}" if recorded.startswith("./") else recorded
-            return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # it is resolved: what looks like a reference is none
+            text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # it is resolved: what looks like a reference is none
+            return text.replace(RUN_PATH, f"${{{project().paths}.run}}")
         return recorded
 
     kept: Any = OmegaConf.to_container(saved, resolve=False)

@@ -30,7 +30,7 @@ from . import provenance_diff, touched
 from .comparison import Comparison, Result, compare, recorded_result
 from .data_stages import DataStages, made_otherwise
 from .environment_diff import environment_causes, environment_differences, may_change_results
-from .provenance_diff import Difference, contradictions, differing, differing_files, named
+from .provenance_diff import NOTHING, Difference, contradictions, differing, differing_files, named
 from .repeats import Repeats, reach
 from .rerun import Orders, RerunFailed, recorded_settings, rerun
 from .verdict import Verdict
@@ -115,7 +115,7 @@ class Verification:
         environment = environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
         inputs = inputs + [row for row in self._trained_with(first) if row[0].rpartition(" ")[2] not in listed]
-        found = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
+        found: dict[str, Any] = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
         found["remarks"] = self._remarks()
         if not comparison:
             found["remarks"] += self._other_curves(first)
@@ -127,12 +127,8 @@ class Verification:
             if doubted and (differs := self.repeats.another(first, self.original.first_steps or None, whole=True)):
                 return self._nondeterministic(first, *differs, found)
             return self._make(Kind.DIFFERENT_INPUTS if others else Kind.IDENTICAL, **found, causes=causes)
-        if inputs:
-            found["comparison"] = self._with_operator(comparison)
-            changed = {name.rpartition(" ")[2] for name, *_ in inputs}
-            suspected = self.repeats.suspects(comparison, changed)
-            found["causes"] = made_otherwise(self.outdated)
-            return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
+        if not all(map(_read_here_alone, inputs)):
+            return self._different_inputs(inputs, found)
         second = self._train(orders=self.repeats.second, variables={COMPILE_ALL: "1"})
         found["environment"] = environment = environment_differences(self.original.environment, second.environment)
         if among_themselves := compare(first, second, self.upto):
@@ -141,6 +137,8 @@ class Verification:
         doubted = bool(self.repeats.hashes or (comparison.divergence and not explained))
         if doubted and (differs := self.repeats.another(first, reach(comparison), whole=False)):
             return self._nondeterministic(first, *differs, found)
+        if inputs:
+            return self._different_inputs(inputs, found)
         found["comparison"] = self._with_operator(comparison)
         causes = environment_causes(environment) + touched.causes(self.record, environment)
         if causes[MOST_CAUSES:]:
@@ -149,9 +147,16 @@ class Verification:
         suspected = [] if explained else self.repeats.suspects(comparison)
         return self._make(Kind.ENVIRONMENT, **found, causes=causes, suspects=suspected)
 
+    def _different_inputs(self, inputs: list[Difference], found: dict[str, Any]) -> Verdict:
+        comparison = found["comparison"] = self._with_operator(found["comparison"])
+        suspected = self.repeats.suspects(comparison, {name.rpartition(" ")[2] for name, *_ in inputs})
+        found["causes"] = made_otherwise(self.outdated)
+        return self._make(Kind.DIFFERENT_INPUTS, **found, diff=self._code_diff(inputs), suspects=suspected)
+
     def _nondeterministic(
         self, first: Result, other: Result, orders: Orders, different: Comparison, found: dict[str, Any]
     ) -> Verdict:
+        found["inputs"] = [row for row in found["inputs"] if not _read_here_alone(row)]
         causes, suspected = self.repeats.explain(first, other, orders, different)
         found["comparison"] = self._with_operator(different, (self.repeats.first, orders))
         causes += suspected[: MOST_CAUSES - len(causes)]
@@ -331,6 +336,14 @@ class Verification:
             known: Any = found.get(where, [])
             found[where] = [*touched.unrecorded_answers(self.record), *known]
         return Verdict(kind, self.record["run"], self.upto, **{**about, **found})
+
+
+def _read_here_alone(row: Difference) -> bool:
+    """Whether a difference is a file outside of the inputs that the recorded training did not read.
+
+    It is another input (a file that was not there), unless two trainings here differ: then chance has chosen it.
+    """
+    return row[1] == NOTHING and " outside of " in row[0]
 
 
 def unexplained(comparison: Comparison, explained: bool) -> list[str]:
