@@ -35,6 +35,9 @@ STDLIB = sysconfig.get_path("stdlib") + os.sep
 PACKAGES = tuple(
     f"{each}{os.sep}"
     for each in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(__file__).resolve().parents[1])}
+    | {
+        each for each in sys.path if each.endswith(("site-packages", "dist-packages"))
+    }  # of the user, or of the system's Python
 )
 KERNEL = ("/proc/", "/sys/", "/dev/")
 # What the machine is made of: what libraries read there is none of the run's inputs
@@ -183,8 +186,7 @@ def _prefixes(paths: Collection[Path]) -> list[str]:
 def _opener(directly: bool = False) -> tuple[str, bool]:
     """Find the file of the code that opens something, the standard library aside; and whether it reads source code.
 
-    Args:
-        directly: find none where the standard library does more than pass on a path that it is given.
+    With `directly`, none is found where the standard library does more than pass on a path that it is given.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
