@@ -32,12 +32,10 @@ EVENTS = {
     *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"),
 }
 STDLIB = sysconfig.get_path("stdlib") + os.sep
+SITES = [each for each in sys.path if each.endswith(("site-packages", "dist-packages"))]  # also the user's
 PACKAGES = tuple(
     f"{each}{os.sep}"
-    for each in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(__file__).resolve().parents[1])}
-    | {
-        each for each in sys.path if each.endswith(("site-packages", "dist-packages"))
-    }  # of the user, or of the system's Python
+    for each in {*SITES, *map(sysconfig.get_path, ("purelib", "platlib")), str(Path(__file__).resolve().parents[1])}
 )
 KERNEL = ("/proc/", "/sys/", "/dev/")
 # What the machine is made of: what libraries read there is none of the run's inputs
