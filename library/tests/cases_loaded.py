@@ -26,9 +26,10 @@ Change = tuple[str, str, str]
 
 
 def package(name: str, folder: Path) -> None:
-    """Copy an installed package, and what is known of it."""
-    for each in Path(sysconfig.get_path("purelib")).glob(f"{name}*"):
-        if re.fullmatch(rf"{name}(-[\d.]+\.dist-info)?", each.name):
+    """Copy an installed package, and what is known of it; that of Lightning has two folders."""
+    folders = f"{name}|lightning_fabric" if name == "pytorch_lightning" else name
+    for each in Path(sysconfig.get_path("purelib")).iterdir():
+        if re.fullmatch(rf"{folders}|{name}-[\d.]+\.dist-info", each.name):
             shutil.copytree(each, folder / each.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 

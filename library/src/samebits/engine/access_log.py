@@ -32,9 +32,10 @@ EVENTS = {
     *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"),
 }
 STDLIB = sysconfig.get_path("stdlib") + os.sep
+SITES = [each for each in sys.path if each.endswith(("site-packages", "dist-packages"))]  # also the user's
 PACKAGES = tuple(
     f"{each}{os.sep}"
-    for each in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(__file__).resolve().parents[1])}
+    for each in {*SITES, *map(sysconfig.get_path, ("purelib", "platlib")), str(Path(__file__).resolve().parents[1])}
 )
 KERNEL = ("/proc/", "/sys/", "/dev/")
 # What the machine is made of: what libraries read there is none of the run's inputs
@@ -183,8 +184,7 @@ def _prefixes(paths: Collection[Path]) -> list[str]:
 def _opener(directly: bool = False) -> tuple[str, bool]:
     """Find the file of the code that opens something, the standard library aside; and whether it reads source code.
 
-    Args:
-        directly: find none where the standard library does more than pass on a path that it is given.
+    With `directly`, none is found where the standard library does more than pass on a path that it is given.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

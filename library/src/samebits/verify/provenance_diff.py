@@ -151,7 +151,7 @@ def _trace(run: Path, record: Record) -> list[str]:
     path, recorded = run / TRACE, record["outputs"]["trace"]
     if recorded is None:
         return [f"{TRACE} is there, but the record knows of none"] if path.exists() else []
-    if not path.exists():
+    if not path.is_file():
         return [f"{TRACE} is missing"]
     where = trace_reader.broken_row(path)
     if file_sha256(path) == recorded["sha256"] and not where:

@@ -84,7 +84,8 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
             wrong.append(f"{name} has a signature that is not of this content, so it is passed over")
         else:
             found.append(verdict | {"file": name, "signature": signature})
-    return sorted(found, key=lambda verdict: (verdict["when"], verdict["file"])), wrong
+    # two that began in the same second stand in the order in which they ended
+    return sorted(found, key=lambda each: (each["when"], each.get("seconds", 0), each["file"])), wrong
 
 
 def _is_verdict(verdict: dict[str, Any], record: Record) -> bool:

@@ -116,9 +116,8 @@ class Verification:
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
         inputs = inputs + [row for row in self._trained_with(first) if row[0].rpartition(" ")[2] not in listed]
         found: dict[str, Any] = {"inputs": self.outdated + inputs, "environment": environment, "comparison": comparison}
-        found["remarks"] = self._remarks()
+        found["remarks"] = [*self._remarks(), *([] if comparison else self._other_curves(first))]
         if not comparison:
-            found["remarks"] += self._other_curves(first)
             # the same results all the same: but of other settings, or of data that the code here does not make
             others = self.outdated or [row for row in inputs if row[0].startswith(("settings ", "data "))]
             causes = made_otherwise(self.outdated)
