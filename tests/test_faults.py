@@ -149,10 +149,7 @@ FAULTS = {
         NONDETERMINISTIC,
     ),
     "a file that nobody wrote down": Fault(
-        faults.unwritten_file,
-        ENVIRONMENT,
-        ("nothing in the environment that is recorded", "calls open()"),
-        ENVIRONMENT,
+        faults.unwritten_file, INPUTS, ("file outside of the data", "-notes.txt", "column loss"), INPUTS
     ),
     "a metric edited": Fault(
         lambda copy: copy.edit(f"models/{copy.run.name}/metrics.json", '"test/accuracy": 0.', '"test/accuracy": 0.9'),
