@@ -49,7 +49,7 @@ PRIVATE = (
     *(".cache/torch/kernels/*", ".cache/torch/inductor/*", ".cache/wandb/*", ".config/wandb/*", ".pypirc"),
     *(".netrc", ".ssh/*", ".gnupg/*", ".aws/*", ".kube/*", ".git*", ".cache/huggingface/*token*"),
 )
-SOURCE = (".py", ".pyc", ".pyi", ".pth")
+SOURCE = re.compile(r"\.(py|pyc|pyi|pth)$|\.(dist|egg)-info/")  # and what tells of a package
 READS_SOURCE = re.compile(r"importlib|zipimport|/(linecache|tokenize|inspect|pkgutil|runpy|traceback|warnings)\.py$")
 PASSES_ON = re.compile(r"/(pathlib|io|codecs|gzip|bz2|lzma|zipfile|fileinput|os|shutil|glob)(/\w+)?\.py$")
 ASKS_FOR_OTHERS = re.compile(r"<frozen|.*/(os|posixpath|string|_collections_abc)\.py$")
@@ -131,7 +131,7 @@ class AccessLog:
         elif exists and not flags & os.O_WRONLY:
             file, source = _opener()
             of_system = name.startswith(SYSTEM) and not (self._of_project(file) and _opener(directly=True)[0])
-            if not (of_system or (source and name.endswith(SOURCE)) or _within(TRACKERS)):
+            if not (of_system or (source and SOURCE.search(name)) or _within(TRACKERS)):
                 self.note("read", name)
 
     def _of_project(self, file: str) -> bool:
