@@ -145,6 +145,8 @@ class Source:
         how = how or HOW.get(type(parent), "")
         if isinstance(parent, ast.Attribute) and parent.attr == "pop" and not getattr(self.parent[parent], "args", [1]):
             return how or "pops from"
+        if isinstance(parent, ast.Attribute) and how:  # of a list that was made of it: [*names].index(name)
+            return how
         if isinstance(parent, FREE) or node in (getattr(parent, "test", None), *getattr(parent, "ifs", ())):
             return ""
         if isinstance(parent, PASSING):

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..engine.code_closure import code_closure, targets
 from ..engine.config import compose
 from ..engine.errors import UserError
-from ..engine.files import file_sha256
+from ..engine.files import JUNK, file_sha256
 from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
 from ..engine.record import Record, settings_of
@@ -80,21 +80,21 @@ def _is_in(path: str, folders: Iterable[str]) -> bool:
     return any(Path(path).is_relative_to(folder) for folder in folders)
 
 
-def dvc_md5(path: Path) -> str:
-    """Hash a file or a folder as DVC does; NOTHING where there is none."""
+def dvc_md5(path: Path, without: Iterable[str] = ()) -> str:
+    """Hash a file or a folder, without files of some names, as DVC does; NOTHING where there is none."""
     if not path.exists():
         return NOTHING
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    listed = [{"md5": dvc_md5(path / name), "relpath": name} for name in sorted(_files(path))]
+    listed = [{"md5": dvc_md5(path / name), "relpath": name} for name in sorted(_files(path, without))]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-def _files(folder: Path) -> set[str]:
+def _files(folder: Path, without: Iterable[str] = ()) -> set[str]:
     """List the files in a folder by their paths from there, without those whose names are in .dvcignore."""
     path = project().root / ".dvcignore"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = [*without, *(path.read_text(encoding="utf-8").splitlines() if path.exists() else [])]
     ignored = re.compile(
         "|".join(fnmatch.translate(line.strip("/ ")) for line in lines if line[:1] not in "#!") or "$^"
     )
@@ -191,13 +191,14 @@ class DataStages:
     def _exchanged(self, stages: dict[str, Stage]) -> list[Difference]:
         """Compare the prepared data with what their stage wrote."""
         for name, stage in stages.items():
-            if (before := md5_of(stage, "outs").get(self.target, NOTHING)) not in (NOTHING, self._data):
-                return [(f"stage {name} {self.target}", before[:12], self._data[:12])]
+            if (before := md5_of(stage, "outs").get(self.target, NOTHING)) not in (NOTHING, *self._data):
+                return [(f"stage {name} {self.target}", before[:12], self._data[0][:12])]
         return []
 
     @cached_property
-    def _data(self) -> str:
-        return dvc_md5(self.root / self.target)
+    def _data(self) -> tuple[str, str]:
+        """With and without what systems leave there, as .dvcignore may not list it."""
+        return dvc_md5(self.root / self.target), dvc_md5(self.root / self.target, JUNK)
 
     def _changed_files(self, name: str, stage: Stage) -> dict[str, Difference]:
         """List the files that a stage uses and that mean something else than before."""
