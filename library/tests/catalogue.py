@@ -1,6 +1,6 @@
 """The catalogue of faults: each is planted in a copy of a trained project, and verdict, cause and status are compared.
 
-`python -m tests.catalogue` tries all (half an hour) and prints a table; `--kind KIND` or `--only NAME` try some, and
+`python -m tests.catalogue` tries all and prints a table; `--kind KIND` or `--only NAME` try some, and
 `--list` lists them. `make soak` calls it; test_catalogue.py tries a fault and a twin of each kind.
 """
 

@@ -11,33 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .project import LIBRARY, NAME, ROOT
+from .project import FEW, LIBRARY, NAME, ROOT, pipeline
 
 IDENTICAL, ENVIRONMENT, NONDETERMINISTIC = "IDENTICAL", "ENVIRONMENT", "NONDETERMINISTIC"
 INPUTS, TAMPERED = "DIFFERENT INPUTS", "TAMPERED"
 # No verdict: one sentence and status 2; what another verb prints, with status 0, of what is sound and of what is not
 REFUSED, SAID, PASSED_OVER = "refused", "said", "passed over"
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.hooksPath=/dev/null")
 NETWORK, MODULE = f"src/{NAME}/models/classifier.py", f"src/{NAME}/data/datamodule.py"
 LAYERS, PREPARE = f"src/{NAME}/models/network.py", f"src/{NAME}/data/prepare.py"
 LOSS = "        loss: torch.Tensor = self.loss(self(images), labels)\n"
 DATA = "data/processed/digits"
-STAGES = f"""vars: [configs/train.yaml:defaults]
-stages:
-  fetch:
-    foreach: ["${{defaults[1].data}}"]
-    do:
-      cmd: python -m samebits fetch data=${{item}}
-      deps: ["configs/data/${{item}}.yaml"]
-      outs: ["data/raw/${{item}}"]
-  prepare:
-    foreach: ["${{defaults[1].data}}"]
-    do:
-      cmd: python -m {NAME}.data.prepare data=${{item}}
-      deps: ["configs/data/${{item}}.yaml", "data/raw/${{item}}", src/{NAME}/data]
-      outs: ["data/processed/${{item}}"]
-"""
 
 
 @dataclass
@@ -196,7 +180,7 @@ class Workshop:
             return path
         place = Place(self.folder / "making")
         shutil.copytree(ROOT, place.path, ignore=shutil.ignore_patterns("__pycache__", ".cache", "cache", "tmp"))
-        place.write("dvc.yaml", STAGES)
+        place.write("dvc.yaml", pipeline())
         for kind in ("raw", "processed"):
             place.edit("configs/train.yaml", f"/data/{kind}\n", f"/data/{kind}/${{data.name}}\n")
         place.write(".gitignore", "/data/*\n/models/*\n__pycache__\n/.cache\n/.dvc/tmp\n/.dvc/cache\n")

@@ -23,7 +23,30 @@ use_project(ROOT)
 UserError = samebits.UserError
 compose = samebits.compose
 
-__all__ = ["NAME", "ROOT", "UserError", "command", "compose", "module"]
+# of a training of two steps that is measured on all data
+FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
+
+__all__ = ["FEW", "NAME", "ROOT", "UserError", "command", "compose", "module"]
+
+
+def pipeline(*deps: str) -> str:
+    """Write dvc.yaml for the project, whose `prepare` depends on its code of the data, and on more files."""
+    listed = ", ".join(['"configs/data/${item}.yaml"', '"data/raw/${item}"', f"src/{NAME}/data", *deps])
+    return f"""vars: [configs/train.yaml:defaults]
+stages:
+  fetch:
+    foreach: ["${{defaults[1].data}}"]
+    do:
+      cmd: python -m samebits fetch data=${{item}}
+      deps: ["configs/data/${{item}}.yaml"]
+      outs: ["data/raw/${{item}}"]
+  prepare:
+    foreach: ["${{defaults[1].data}}"]
+    do:
+      cmd: python -m {NAME}.data.prepare data=${{item}}
+      deps: [{listed}]
+      outs: ["data/processed/${{item}}"]
+"""
 
 
 def command(name: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

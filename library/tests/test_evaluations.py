@@ -20,12 +20,11 @@ import torch
 from .conftest import Compose
 from .cutting import Killer, Train, outcome
 from .forging import reseal, rewrite
-from .project import LIBRARY, NAME, ROOT, module
+from .project import FEW, LIBRARY, NAME, ROOT, module
 
 records, traces = module("samebits.engine.record"), module("samebits.engine.trace_reader")
 provenance_diff, comparison = module("samebits.verify.provenance_diff"), module("samebits.verify.comparison")
 fingerprint = module("samebits.engine.fingerprint")
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
 CLASSIFIER = f"src/{NAME}/models/classifier.py"
 TEST_STEP = 'return {"scores": self._score(batch, self.test_loss, self.test_scores), "labels": batch[1]}'
 VALIDATION_STEP = "self._score(batch, self.val_loss, self.val_scores)"

@@ -15,30 +15,14 @@ from typing import Any
 import pytest
 
 from .forging import rewrite
-from .project import NAME, ROOT, module
+from .project import FEW, NAME, ROOT, module, pipeline
 
 pytest.importorskip("dvc")
 records, engine_project = module("samebits.engine.record"), module("samebits.engine.project")
 data_stages, run_loader = module("samebits.verify.data_stages"), module("samebits.engine.run_loader")
 rerun = module("samebits.verify.rerun")
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
 DATA = f"src/{NAME}/data"
 PROCESSED = "data/processed/digits"
-STAGES = f"""vars: [configs/train.yaml:defaults]
-stages:
-  fetch:
-    foreach: ["${{defaults[1].data}}"]
-    do:
-      cmd: python -m samebits fetch data=${{item}}
-      deps: ["configs/data/${{item}}.yaml"]
-      outs: ["data/raw/${{item}}"]
-  prepare:
-    foreach: ["${{defaults[1].data}}"]
-    do:
-      cmd: python -m {NAME}.data.prepare data=${{item}}
-      deps: ["configs/data/${{item}}.yaml", "data/raw/${{item}}", {DATA}, data/external/notes.txt]
-      outs: ["data/processed/${{item}}"]
-"""
 Edit = Callable[[Path], object]
 
 
@@ -62,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns("__pycache__", ".cache", ".dvc"))
     (project / "data/external").mkdir(parents=True)
     (project / "data/external/notes.txt").write_text("notes\n")
-    (project / "dvc.yaml").write_text(STAGES)
+    (project / "dvc.yaml").write_text(pipeline("data/external/notes.txt"))
     for folder in ("raw", "processed"):
         edit("configs/train.yaml", f"/data/{folder}\n", f"/data/{folder}/${{data.name}}\n")(project)
     helper = f"src/{NAME}/scale.py"

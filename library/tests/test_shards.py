@@ -11,7 +11,7 @@ import torch
 
 from .conftest import Compose
 from .cutting import exact
-from .project import UserError, command, module
+from .project import FEW, UserError, command, module
 
 BUSY = ("model._target_=tests.busy.Shared", "data.module._target_=tests.busy.BusyDataModule")
 # The last batch of each epoch has one sample, so three shards without any
@@ -26,13 +26,13 @@ WORDS = (
     "model.optimizer.lr=0.01",
 )
 PROCESSES = "trainer=ddp"
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
+SHORT = (*FEW, "snapshot=false")
 
 
 @pytest.fixture(scope="module")
 def words(settings: Compose, workspace: Path) -> tuple[str, ...]:
     """Return the words by which a command trains like `settings`."""
-    return (f'paths.root="{workspace}"', *FEW, *WORDS)
+    return (f'paths.root="{workspace}"', *SHORT, *WORDS)
 
 
 def run_of(models: Path) -> Path:
@@ -68,7 +68,7 @@ def test_ordinary_loaders_are_split_as_well(settings: Compose, workspace: Path) 
     plain = ("data.module._target_=tests.busy.PlainDataModule", "determinism.shards=4")
     module("dummy.train").train(settings(*plain, "paths.models='${paths.root}/shards/plain'"))
     where = (f'paths.root="{workspace}"', f'paths.models="{workspace}/shards/plain two"')
-    done = command("train", *FEW, *plain, PROCESSES, *where)
+    done = command("train", *SHORT, *plain, PROCESSES, *where)
     assert done.returncode == 0, done.stderr
     assert results(run_of(workspace / "shards/plain two")) == results(run_of(workspace / "shards/plain"))
 

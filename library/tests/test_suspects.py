@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from .project import NAME, ROOT, module
+from .project import FEW, NAME, ROOT, module
 
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
+SHORT = (*FEW, "snapshot=false")
 DATA, MODEL = f"src/{NAME}/data/datamodule.py", f"src/{NAME}/models/classifier.py"
 LOSS = "        loss: torch.Tensor = self.loss(self(images), labels)\n"
 READ = "        return to_input(self.images[indices]), torch.from_numpy(self.labels[indices])\n"
@@ -45,7 +45,7 @@ def call(project: Path, *words: str, seed: str | None = None, status: int | None
 def judge(project: Path, *more: str, seed: str | None = None, words: tuple[str, ...] = ()) -> dict[str, Any]:
     """Train, and give the verdict on it."""
     shutil.rmtree(project / "models", ignore_errors=True)
-    call(project, f"{NAME}.train", *FEW, *words, seed=seed)
+    call(project, f"{NAME}.train", *SHORT, *words, seed=seed)
     return dict(json.loads(call(project, "samebits", "reproduce", "--json", "--no-file", *more, status=None)))
 
 

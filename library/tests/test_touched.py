@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from .project import NAME, ROOT, UserError, compose, module
+from .project import FEW, NAME, ROOT, UserError, compose, module
 from .test_reruns import call, edit, write
 from .trainings import prepare
 
 access_log, files = module("samebits.engine.access_log"), module("samebits.engine.files")
 inputs, records = module("samebits.engine.inputs"), module("samebits.engine.record")
 engine_project = module("samebits.engine.project")
-FEW = ("debug=fast", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0", "snapshot=false")
+SHORT = (*FEW, "snapshot=false")
 WATCH = "+callbacks.touches._target_=dummy.touches.Touches"
 TOUCHES = """
 import csv, ctypes, gzip, os, shutil, socket, sqlite3, subprocess, tempfile, threading
@@ -126,7 +126,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def train(project: Path, *words: str) -> dict[str, Any]:
-    call(project, f"{NAME}.train", *FEW, *words)
+    call(project, f"{NAME}.train", *SHORT, *words)
     (run,) = project.glob("models/debug-fast-cnn*-*")
     return dict(records.read_record(run))
 
@@ -213,13 +213,13 @@ def test_a_changed_file_is_named(project: Path) -> None:
     (project / "notes/scale.txt").write_text("1")
     scaled(project, 'return float(open("notes/scale.txt").read())')
     train(project)
-    assert "trained already" in call(project, f"{NAME}.train", *FEW)
+    assert "trained already" in call(project, f"{NAME}.train", *SHORT)
     assert reproduce(project, 0)["inputs"] == []
     (project / "notes/scale.txt").write_text("2")
     found = reproduce(project, 1)
     assert found["verdict"] == "DIFFERENT INPUTS"
     assert [row[0] for row in found["inputs"]] == ["file outside of the data notes/scale.txt"]
-    assert "trained already" not in call(project, f"{NAME}.train", *FEW)
+    assert "trained already" not in call(project, f"{NAME}.train", *SHORT)
     assert len([*project.glob("models/debug-fast-cnn*-2")]) == 1
     (project / "notes/scale.txt").unlink()
     found = reproduce(project, 1)
@@ -262,7 +262,7 @@ def test_what_was_seen_before_a_kill_is_kept(project: Path, monkeypatch: pytest.
     """
     write(f"src/{NAME}/touches.py", body(textwrap.dedent(code)))(project)
     monkeypatch.setenv("FIRST", "1")
-    call(project, f"{NAME}.train", *FEW, WATCH, status=-signal.SIGKILL)
+    call(project, f"{NAME}.train", *SHORT, WATCH, status=-signal.SIGKILL)
     monkeypatch.delenv("FIRST")
     record = train(project, WATCH)
     assert set(record["inputs"]["outside"]) == {"notes/array.npy", "notes/low.bin"}

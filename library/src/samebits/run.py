@@ -26,7 +26,6 @@ from .engine.inputs import (
     data_folder,
     data_origin,
     hashes,
-    input_files,
     inputs_id,
     require_expected,
     require_prepared,
@@ -292,12 +291,11 @@ def finish_record(
         metrics: exact floats.
         digests: of the weights, from `weights.save`.
     """
-    from .engine import environment, loaded_code
+    from .engine import environment
     from .engine.callbacks import ResourceUsage
     from .engine.trainer import callbacks_of
 
-    loaded = loaded_code.find_loaded()
-    code = loaded_code.outside_files(loaded, run.inputs["code"])
+    described, code, found = environment.depended_on(run.inputs)
     if code:
         names = ", ".join([*list(code)[:3], *(["..."] if len(code) > 3 else [])])
         package = project().package.relative_to(project().root)
@@ -306,7 +304,6 @@ def finish_record(
             f" make changes there part of a run's id, move such code into {package}/, and import it by its name.",
             file=sys.stderr,
         )
-    found = access_log.findings(input_files(run.inputs))
     warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
     (usage,), source = callbacks_of(trainer, ResourceUsage), project().source
     observed = {
@@ -323,7 +320,7 @@ def finish_record(
         metrics,
         outputs(run.directory, *digests, metrics),
         inputs={"outside": found["outside"] | code},
-        environment=environment.describe_environment(loaded) | {name: found[name] for name in ("asked", "listed")},
+        environment=described,
         observed=observed,
     )
     usage.path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, HIDDEN, WORDS, file_sha256, present_sha256, redact, replace_atomically
+from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
 from ..engine.git_snapshot import results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
@@ -199,8 +199,8 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, s
         )
     origin = record["inputs"].get("origin", {}).get("files", [])
     found = {processed / file: sha256 for file, sha256 in record["inputs"]["data"].items()}
-    named = {path: file_sha256(path) for path in named_paths(record["inputs"]) if path.is_file()}
-    found |= {path: sha256 for path, sha256 in named.items() if path.is_relative_to(root)}
+    named = zip(named_paths(record["inputs"]), record["inputs"].get("files", {}).values(), strict=True)
+    found |= {path: sha256 for path, sha256 in named if path.is_relative_to(root)}
     found |= {raw / file["name"]: file["sha256"] for file in origin if (raw / file["name"]).exists()}
     return {path.relative_to(root).as_posix(): sha256 for path, sha256 in sorted(found.items())}
 

@@ -19,11 +19,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from . import access_log, environment, loaded_code
+from . import environment
 from .distributed import is_first
 from .errors import PROGRESS_FORM, PROGRESS_SECONDS, UserError
 from .files import AppendLog, write_atomically
-from .inputs import input_files
 from .lightning import Logger, pl
 from .record import PROBE, counters, peak_memory, read_record, read_usage
 from .sharded_strategy import ShardedStrategy
@@ -294,14 +293,8 @@ class Probe(pl.Callback):
         if trainer.global_step < self.steps:
             return
         if trainer.is_global_zero:
-            with access_log.paused():
-                loaded, inputs = loaded_code.find_loaded(), read_record(self.directory)["inputs"]
-                touched = access_log.findings(input_files(inputs))
-                described = environment.describe_environment(loaded)
-            found = {
-                "environment": described | {name: touched[name] for name in ("asked", "listed")},
-                "outside": touched["outside"] | loaded_code.outside_files(loaded, inputs["code"]),
-            }
+            described, code, touched = environment.depended_on(read_record(self.directory)["inputs"])
+            found = {"environment": described, "outside": touched["outside"] | code}
             write_atomically(self.directory / PROBE, json.dumps(found).encode())
         raise SystemExit(0)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from . import __version__
+from . import __version__, access_log, loaded_code
+from .inputs import input_files
 from .loaded_code import Loaded, package_versions
 
 # Written down by name alone, so that no secret can be among them: what libraries read to choose their arithmetic
@@ -44,6 +45,20 @@ VARIABLES = (
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "TORCHINDUCTOR_FREEZING",
 )
+
+
+def depended_on(inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """Describe what a training with these inputs has depended on besides, so far.
+
+    Returns:
+        The environment; loaded code from elsewhere, name and sha256; and what was touched, from `access_log.findings`.
+    """
+    with access_log.paused():
+        loaded = loaded_code.find_loaded()
+        code = loaded_code.outside_files(loaded, inputs["code"])
+        touched = access_log.findings(input_files(inputs))
+        described = describe_environment(loaded) | {name: touched[name] for name in ("asked", "listed")}
+    return described, code, touched
 
 
 def describe_environment(loaded: Loaded) -> dict[str, Any]:

@@ -253,7 +253,7 @@ class _Sorting:
     def _sha256(self, file: str) -> str:
         if os.path.getsize(file) > LARGE:  # noqa: PTH202
             return self.hash_large(Path(file))
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return file_sha256(Path(file))
 
     def _owner(self, file: str) -> tuple[Package, str, str] | None:
         """Find the package that has a file, the package's name, and the file's."""

@@ -110,7 +110,8 @@ class Verification:
         self.machine = {"processor": first.environment["processor"]["model"], "system": first.environment["system"]}
         source = replace(project(), root=self.tree).source
         self.repeats.files = {name: source / name for name in first.inputs["code"]}
-        self.repeats.files |= {name: self.tree / name for name in first.inputs["outside"]}
+        outside = [name for name in first.inputs["outside"] if name.endswith(".py")]  # and not the data that it read
+        self.repeats.files |= {name: self.tree / name for name in outside}
         comparison = compare(self.original, first, self.upto)
         environment = environment_differences(self.original.environment, first.environment)
         listed = {name.rpartition(" ")[2] for name, *_ in inputs}
