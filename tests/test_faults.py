@@ -53,13 +53,13 @@ FAULTS = {
     "seed": Fault(
         edit("configs/train.yaml", "\nseed: 0", "\nseed: 1"),
         INPUTS,
-        ("settings seed", "step 0, column weights"),
+        ("settings seed", "step 0, in the weights"),
         options=("--config", "here"),
     ),
     "learning rate": Fault(
         edit("configs/model/cnn.yaml", "lr: 0.002", "lr: 0.003"),
         INPUTS,
-        ("settings model.optimizer.lr", "0.003", "column weights", "operator _fused_adam_ in optimizer"),
+        ("settings model.optimizer.lr", "0.003", "in the weights", "operator _fused_adam_ in optimizer"),
         options=("--config", "here"),
     ),
     "learning rate, which the record has otherwise": Fault(
@@ -111,7 +111,7 @@ FAULTS = {
     "an unversioned helper, changed": Fault(
         faults.changed_helper,
         INPUTS,
-        ("code outside of the package helper.py", "-SCALE = 2.0", "column loss"),
+        ("code outside of the package helper.py", "-SCALE = 2.0", "in the loss"),
     ),
     "an unversioned helper, gone": Fault(
         faults.vanished_helper,
@@ -119,10 +119,10 @@ FAULTS = {
         ("code outside of the package helper.py", "No module named 'helper'"),
     ),
     "another package version": Fault(
-        faults.another_version, ENVIRONMENT, ("packages.torch", "2.13.99", "step 0, column weights"), ENVIRONMENT
+        faults.another_version, ENVIRONMENT, ("packages.torch", "2.13.99", "step 0, in the weights"), ENVIRONMENT
     ),
     "a patched file of a package": Fault(
-        faults.patched_file, ENVIRONMENT, ("patched.torch/nn/modules/loss.py", "step 1, column loss"), ENVIRONMENT
+        faults.patched_file, ENVIRONMENT, ("patched.torch/nn/modules/loss.py", "step 1, in the loss"), ENVIRONMENT
     ),
     "threads, native": Fault(
         faults.native(TWO_THREADS), ENVIRONMENT, ("threads.operations", "startup.sitecustomize", "column"), ENVIRONMENT
@@ -139,17 +139,17 @@ FAULTS = {
     "a nondeterministic operation": Fault(
         faults.in_model(NOISE, "os"),
         NONDETERMINISTIC,
-        ("models/network.py", "calls os.urandom()", "step 1, column loss", "operator mul"),
+        ("models/network.py", "calls os.urandom()", "step 1, in the loss", "operator mul"),
         NONDETERMINISTIC,
     ),
     "time-dependent code": Fault(
         faults.in_model("1 + time.time() % 1", "time"),
         NONDETERMINISTIC,
-        ("calls time.time()", "step 1, column loss"),
+        ("calls time.time()", "step 1, in the loss"),
         NONDETERMINISTIC,
     ),
     "a file that nobody wrote down": Fault(
-        faults.unwritten_file, INPUTS, ("file outside of the data", "-notes.txt", "column loss"), INPUTS
+        faults.unwritten_file, INPUTS, ("file outside of the data", "-notes.txt", "in the loss"), INPUTS
     ),
     "a metric edited": Fault(
         lambda copy: copy.edit(f"models/{copy.run.name}/metrics.json", '"test/accuracy": 0.', '"test/accuracy": 0.9'),
@@ -162,7 +162,7 @@ FAULTS = {
     "a metric edited everywhere": Fault(
         faults.forge_metric_and_trace,
         ENVIRONMENT,
-        ("test, column metrics (test/accuracy)", "edited the record, all of its parts alike, cannot be excluded"),
+        ("test, in the metrics (test/accuracy)", "edited the record, all of its parts alike, cannot be excluded"),
     ),
     "one bit of the weights": Fault(
         lambda copy: flip(copy.run / "model.safetensors", -1),

@@ -84,7 +84,7 @@ def test_a_run_beside_is_compared_and_stray_weights_lead_back_to_it(clone: Proje
         clone.make("train", f"ARGS=debug=reference seed={seed} trainer.max_epochs=1")
     one, two = (next((clone.path / "models").glob(f"reference-cnn-seed={seed}-*")) for seed in (1, 2))
     output = clone.make("compare", f"A=models/{one.name}", f"B=models/{two.name}", status=2)
-    assert re.search(r"settings seed +1 +2", output) and "first at step 0, column weights" in output
+    assert re.search(r"settings seed +1 +2", output) and "first at step 0, in the weights" in output
     assert "IDENTICAL" in clone.make("compare", f"A=models/{one.name}", f"B=models/{one.name}")
 
     shutil.copy(one / "model.safetensors", tmp_path / "stray.safetensors")
@@ -109,9 +109,9 @@ def test_the_reference_guards_against_changes(clone: Project) -> None:
     late += "        images = images * (1.01 if self.steps == 12 else 1.0)\n"
     network.write_text(content.replace("        scores: torch.Tensor", f"{late}        scores: torch.Tensor", 1))
     output = clone.make("guard", status=2)
-    assert "The change alters the results from step 12 on: column loss." in output
+    assert "The change alters the results from step 12 on, first in the loss." in output
     output = clone.make("guard", "OP=1", status=2)
-    assert "The change alters the results from step 12 on: column loss, operator convolution in network" in output
+    assert "The change alters the results from step 12 on, first in the loss, operator convolution in network" in output
     network.write_text(content)
     assert not list((clone.path / "reports/reference").glob("verdicts"))
 

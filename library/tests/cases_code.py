@@ -119,10 +119,10 @@ VARIANTS = {
 CODE = f"code {LAYERS.removeprefix('src/')}"
 CASES = [
     # --- code
-    Case("code", "another activation", GELU, INPUTS, (CODE, "+            nn.GELU(),", "step 1, column loss"),
+    Case("code", "another activation", GELU, INPUTS, (CODE, "+            nn.GELU(),", "step 1, in the loss"),
          quick=True),
     Case("code", "another seed, by a call", other_seed_code, INPUTS,
-         ("code dummy/train.py", "torch.manual_seed(5)", "step 0, column weights")),
+         ("code dummy/train.py", "torch.manual_seed(5)", "step 0, in the weights")),
     Case("code", "another clipping of gradients", edit(NETWORK, "        return loss\n",
          "        return loss.clamp(max=1.0)\n"), INPUTS, (f"code {NETWORK.removeprefix('src/')}", "clamp(max=1.0)")),
     Case("code", "a file that ends in the middle", edit(LAYERS, "return scores", "return ("), INPUTS,

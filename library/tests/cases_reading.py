@@ -131,13 +131,13 @@ def touch(place: Place) -> None:
 
 def read_again(name: str, text: str) -> Case:
     """Make the case of a file that is read, by whatever call."""
-    says = (f"file outside of the data notes/{name}", "step 1, column loss")
+    says = (f"file outside of the data notes/{name}", "step 1, in the loss")
     return Case("touched", f"{name}, which training reads", write(f"notes/{name}", text), INPUTS, says, of="reading")
 
 
 def asked(name: str, value: str = "2") -> Case:
     """Make the case of a variable that is asked for, by whatever call."""
-    says = (f"the environment variable {name}, which the code asks for", "step 1, column loss")
+    says = (f"the environment variable {name}, which the code asks for", "step 1, in the loss")
     return Case(
         "touched", f"the variable {name}", variable(name, value), ENVIRONMENT, says, of="reading", options=("--probe",)
     )
@@ -316,13 +316,13 @@ CASES = [
     Case("touched", "an address alone", nothing, IDENTICAL, (SAME, "the training asked numbers.invalid:80"), of="asks"),
     # --- evaluations
     Case("evaluations", "a file that a validation's metric reads", write("notes/costs.csv", "1,2\n3,5\n"), INPUTS,
-         ("file outside of the data notes/costs.csv", "validation after step 2, column metrics (val/cost)"),
+         ("file outside of the data notes/costs.csv", "validation after step 2, in the metrics (val/cost)"),
          ("TAMPERED",), of="measures"),
     Case("evaluations", "a variable that the test's first hook asks for", variable("THRESHOLD", "2"), ENVIRONMENT,
-         ("test, column outputs", "the environment variable THRESHOLD, which the code asks for"), ("TAMPERED",),
+         ("test, in the outputs", "the environment variable THRESHOLD, which the code asks for"), ("TAMPERED",),
          of="measures"),
     Case("evaluations", "a variable that becomes a metric of the test", variable("HURRY", "1"), ENVIRONMENT,
-         ("test, column metrics (test/hurry)", "the environment variable HURRY"), ("TAMPERED",), of="measures"),
+         ("test, in the metrics (test/hurry)", "the environment variable HURRY"), ("TAMPERED",), of="measures"),
     Case("evaluations", "the same file and the same variable", both(write("notes/costs.csv", "1,2\n3,4\n"),
          variable("HASTE", "1")), IDENTICAL, (SAME,), ("notes/costs.csv",), of="measures"),
     # --- order, chance and the clock

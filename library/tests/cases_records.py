@@ -200,7 +200,7 @@ ONE = ("trace.jsonl was edited",)
 CASES = [
     # --- evaluations and metrics that were forged
     Case("evaluations", "a validation metric, forged everywhere", forge_f1, ENVIRONMENT,
-         (FORGED, "validation after step 2, column metrics (val/f1)")),
+         (FORGED, "validation after step 2, in the metrics (val/f1)")),
     Case("evaluations", "predictions, forged with their hash", forge_predictions, ENVIRONMENT,
          ("predictions", FORGED, "every traced step and evaluation is the recorded one")),
     Case("evaluations", "a metric in the trace alone", rewrite_trace(
@@ -228,7 +228,7 @@ CASES = [
     Case("outputs", "its last line removed", change_lines(lambda lines: lines.pop()), TAMPERED, ONE),
     Case("outputs", "a folder in its place", folder("trace.jsonl"), TAMPERED, ("trace.jsonl",)),
     Case("outputs", "gradients of a step, forged everywhere", forge_gradient, ENVIRONMENT,
-         ("step 1, column gradients", FORGED)),
+         ("step 1, in the gradients", FORGED)),
     Case("outputs", "other layouts of record.json and config.yaml", both(json_layout("record.json"), config_layout),
          IDENTICAL, (SAME,), quick=True),
     # --- verdict files

@@ -96,12 +96,12 @@ def test_the_first_cause_in_an_evaluation_is_named(trained: Path, column: str) -
     for later in columns[columns.index(column) :]:
         first[later] = {**first[later], "val/f1": "0.0"} if later == "metrics" else "0" * 16
     found = traces.first_divergence(rows, other)
-    assert str(found) == f"validation after step 2, column {column}" + (" (val/f1)" if column == "metrics" else "")
+    assert str(found) == f"validation after step 2, in the {column}" + (" (val/f1)" if column == "metrics" else "")
     assert found.meaning() == traces.OF_EVALUATIONS[column] and not found.operator_unknown
     assert traces.first_divergence(rows, other, upto=1) is None
     other[-1]["metrics"]["test/loss"] = "nan"
     other.remove(first)  # a row that only one of them has is passed over
-    assert str(traces.first_divergence(rows, other)) == "test, column metrics (test/loss)"
+    assert str(traces.first_divergence(rows, other)) == "test, in the metrics (test/loss)"
     rows[-1]["metrics"]["test/loss"] = "nan"
     assert traces.first_divergence(rows, other) is None
 
@@ -113,7 +113,7 @@ def test_weights_that_parted_before_an_evaluation_did_so_in_steps_that_are_not_t
     other[3]["outputs"] = "2"
     assert traces.first_divergence(rows, other).when() == "validation after step 40"
     other[3]["weights"] = "2"
-    assert str(traces.first_divergence(rows, other)) == "a step from 3 to 40, column weights"
+    assert str(traces.first_divergence(rows, other)) == "a step from 3 to 40, in the weights"
     later = {"step": 2, "evaluation": "validation", "batches": 3, "outputs": "1"}
     rows, other = ([*each[:3], later, *each[3:]] for each in (rows, other))
     other[3] = later | {"batches": 1, "outputs": "2"}  # as gradients gather, others were validated after the same step
@@ -283,7 +283,7 @@ def test_what_changes_nothing_in_evaluations_is_no_fault(planted: Made) -> None:
 def test_a_variable_that_test_step_alone_asks_for_is_no_forgery(planted: Made) -> None:
     planted.environment["GAIN"] = "2.5"
     said = planted.verdict(planted.run)
-    assert said["verdict"] == "ENVIRONMENT" and where(said) == "test, column outputs"
+    assert said["verdict"] == "ENVIRONMENT" and where(said) == "test, in the outputs"
     assert "the environment variable GAIN, which the code asks for, is not as it was recorded" in said["causes"]
 
 
@@ -291,14 +291,14 @@ def test_a_file_that_validation_step_reads_is_no_forgery(planted: Made) -> None:
     (planted.root / "notes.txt").write_text("1.5")
     said = planted.verdict(planted.run)
     assert said["verdict"] in ("ENVIRONMENT", "DIFFERENT INPUTS")  # the latter where what was read is recorded
-    assert where(said).startswith("validation after step 2, column metrics (val/loss")
+    assert where(said).startswith("validation after step 2, in the metrics (val/loss")
 
 
 def test_a_metric_that_is_patched_as_python_starts_is_no_forgery(planted: Made) -> None:
     startup(planted, 0.5)
     said = planted.verdict(planted.run)
     assert said["verdict"] == "ENVIRONMENT" and [name for name, *_ in said["environment"]] == ["startup.sitecustomize"]
-    assert where(said) == "validation after step 2, column metrics (val/accuracy)"
+    assert where(said) == "validation after step 2, in the metrics (val/accuracy)"
 
 
 def test_a_clock_among_the_outputs_is_not_deterministic(made: Made, tmp_path: Path, workspace: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_clock_among_the_outputs_is_not_deterministic(made: Made, tmp_path: Pa
     clock = "{'at': torch.tensor(__import__('time').perf_counter_ns())}"
     other.edit(VALIDATION_STEP, f"{VALIDATION_STEP}\n        return {clock}")
     said = other.verdict(other.train())
-    assert said["verdict"] == "NONDETERMINISTIC" and where(said) == "validation after step 2, column outputs"
+    assert said["verdict"] == "NONDETERMINISTIC" and where(said) == "validation after step 2, in the outputs"
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def copied(made: Made) -> Iterator[Path]:
 def test_consistent_forgery_cannot_be_excluded(made: Made, copied: Path) -> None:
     forge_everywhere(copied)
     said = made.verdict(copied)
-    assert said["verdict"] == "ENVIRONMENT" and where(said) == "test, column metrics (test/accuracy)"
+    assert said["verdict"] == "ENVIRONMENT" and where(said) == "test, in the metrics (test/accuracy)"
     assert said["causes"] == ["that somebody edited the record, all of its parts alike, cannot be excluded"]
 
 
@@ -341,6 +341,6 @@ def test_a_sibling_under_another_name_is_not_of_these_inputs(made: Made, copied:
 
     rewrite(run, lambda rows: [row.update(inputs=digits) for row in rows if "inputs" in row])
     said = made.verdict(run)
-    assert said["verdict"] == "ENVIRONMENT" and where(said).startswith("step 0, column weights")
+    assert said["verdict"] == "ENVIRONMENT" and where(said).startswith("step 0, in the weights")
     assert said["causes"][0].startswith("the initial weights, which follow from seed, code and packages alone")
     assert "this record is not of these inputs" in said["causes"][0] and "cannot be excluded" in said["causes"][1]

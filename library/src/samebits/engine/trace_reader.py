@@ -17,6 +17,7 @@ COLUMNS = {  # in the order of cause and effect
     "grad": "the backward pass",
     "weights": "the optimiser",
 }
+WORDS = {"rng": "in the random numbers", "grad": "in the gradients", "end": "where one of the traces ends"}
 VALIDATION, FINAL, TEST = EVALUATIONS = ("validation", "final validation", "test")  # in the order of their rows
 OF_EVALUATIONS = {
     "weights": "the weights that are measured",
@@ -59,8 +60,8 @@ class Divergence:
         return f"{self.when()}, {self.where()}"
 
     def where(self) -> str:
-        """Name the column, and as far as it is known the parameter and the operator."""
-        where = f"column {self.column}"
+        """Name the column in words, and as far as it is known the parameter and the operator."""
+        where = WORDS.get(self.column, f"in the {self.column}")
         if self.parameters:
             more = f" and {len(self.parameters) - 1} more" if len(self.parameters) > 1 else ""
             named = f"{self.parameters[0]}{more}"

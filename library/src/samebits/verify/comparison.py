@@ -79,9 +79,10 @@ class WeightDiff:
     ulps: int  # the largest difference in units of the last place: the count of floating-point numbers in between
 
     def __str__(self) -> str:
+        near = f" or {self.ulps:,} units of the last place" if self.ulps < 1_000_000 else ""  # more says nothing
         return (
             f"{self.numbers:,} of {self.total:,} numbers in {self.tensors} tensors differ,"
-            f" by at most {self.largest:.3g} or {self.ulps:,} units of the last place"
+            f" by at most {self.largest:.3g}{near}"
         )
 
 

@@ -13,8 +13,8 @@ from ..engine.files import redact, write_atomically
 from ..engine.project import project
 from ..engine.record import read_finished
 from ..engine.trace_reader import Divergence
-from .comparison import Comparison, places, print_diff, print_results, print_table, terminal
-from .environment_diff import in_words, may_change_results
+from .comparison import Comparison, WeightDiff, places, print_diff, print_results, print_table, terminal
+from .environment_diff import LOADED, in_words, may_change_results
 from .provenance_diff import MOST_LINES, Difference, is_code
 from .verdict_files import UNSIGNED, VERDICTS, Kind, read_verdicts, seal
 
@@ -118,7 +118,7 @@ def _meaning(verdict: Verdict) -> list[str]:
                 "The data are those of the run, but what makes them is not as it was then: they may come out otherwise."
             ]
         if first:
-            lines.append(f"The change alters the results from {first.when()} on: {first.where()}.")
+            lines.append(f"The change alters the results from {first.when()} on, first {first.where()}.")
         elif verdict.comparison is not None and not verdict.comparison:
             what = f"each of the first {verdict.steps} steps" if verdict.steps else "every result"
             lines.append(f"Trained all the same, and {what} is the recorded one, bit for bit.")
@@ -162,14 +162,7 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
             else "Look there for the clock, a generator without a seed, the order of a set, or threads that race.",
         ]
     if verdict.kind is Kind.ENVIRONMENT:
-        fresh = f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code"
-        portable = "train with determinism=portable, which gives the same bits on other processors;"
-        return [
-            "install the recorded versions, which the table has, and compare again" if project().adopted else fresh,
-            *([] if verdict.portable else [f"If it says the same: {portable} or"]),
-            "look for files and variables that the code reads and that are no inputs; where nothing can be mended,",
-            "say in the paper how far the results are apart, as reports/reproduction.md does.",
-        ]
+        return _after_environment(verdict, name)
     outdated = any(row[0].startswith("stage ") for row in verdict.inputs)
     other_data = any(row[0].startswith("data ") for row in verdict.inputs)
     if outdated and not other_data:
@@ -203,6 +196,27 @@ def _next(verdict: Verdict, name: str, kept: bool) -> list[str]:
     return [
         f"make reproduce RUN={name} CODE=recorded   trains with the code of the run: is the record itself sound?",
         f"If the change is meant: {renew}; new inputs are a new run",
+    ]
+
+
+def _after_environment(verdict: Verdict, name: str) -> list[str]:
+    """Say what to try where the environment differs, by what of it does."""
+    kinds = {row[0].partition(".")[0] for row in verdict.environment if may_change_results([row])}
+    fresh = f"make reproduce RUN={name} FRESH=1   compares again, with the recorded packages and the recorded code"
+    lines = []
+    if kinds & {"packages", *LOADED}:
+        by_hand = "install the recorded versions, which the table has, and compare again"
+        lines.append(by_hand if project().adopted else fresh)
+    if kinds & {"asked", "variables"}:
+        lines.append("set the variables that the table names as they were for the record, and compare again")
+    if "listed" in kinds:
+        lines.append("see that the folders which the table names hold the files that they held, and compare again")
+    if kinds & {"processor", "gpu", "libraries", "threads"} and not verdict.portable:
+        lines.append("train with determinism=portable, which gives the same bits on other processors")
+    return [
+        *lines,
+        f"{'else look' if lines else 'look'} for files and variables that the code reads and that are no inputs",
+        "where nothing can be mended: say in the paper how far the results are apart, as reports/reproduction.md does",
     ]
 
 
@@ -260,9 +274,6 @@ def _sentence(verdict: dict[str, Any]) -> str:
     if first:
         text += f" The first difference is at {Divergence(**first)}."
     if distance:
-        text += (
-            f" {distance['numbers']:,} of {distance['total']:,} weights differ, by at most {distance['largest']:.3g}"
-            f" ({distance['ulps']:,} units of the last place)."
-        )
+        text += f" Of the weights, {WeightDiff(**distance)}."
     causes = (verdict["inputs"] + verdict["environment"])[:5] if first else []
     return text + "".join(f" {name}: {a} and {b}." for name, a, b in [*comparison.get("metrics", []), *causes])
