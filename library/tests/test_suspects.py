@@ -121,10 +121,12 @@ def test_folders_are_listed_backwards_and_packages_are_not(tmp_path: Path) -> No
     (tmp_path / "code.py").write_text(
         "import glob, os, sysconfig\nfrom pathlib import Path\nf = 'folder'\n"
         "print(os.listdir(f), glob.glob('*', root_dir=f), [p.name for p in Path(f).iterdir()],"
-        " [p.name for p in Path(f).rglob('*')], next(os.walk(f))[2], [e.name for e in os.scandir(f)], sep='\\n')\n"
-        "print(os.listdir(sysconfig.get_path('purelib')))\n"
+        " [p.name for p in Path(f).rglob('*')], [e.name for e in os.scandir(f)], sep='\\n')\n"
+        "print(next(os.walk(f))[2])\nprint(os.listdir(sysconfig.get_path('purelib')))\n"
     )
-    _, said = observe(tmp_path)
+    notes, said = observe(tmp_path)
+    listed = [f"list\tprogram.py:{line} lists a folder" for line in (4, 5, 6)]
+    assert [line in notes for line in listed] == [True, True, False]
     *backwards, packages = said.splitlines()
     (tmp_path / "program.py").rename(tmp_path / "code.py")
     _, said = observe(tmp_path, backwards=False)

@@ -118,7 +118,9 @@ def list_backwards(names: Names, note: Callable[[str], None]) -> None:
         if isinstance(folder, int) or is_installed(os.path.abspath(os.fsdecode(folder or ".")) + os.sep):  # noqa: PTH100
             return found
         frame = sys._getframe(2)  # of who lists it, by whatever of Python's own
-        while frame.f_back and re.match(f"{re.escape(STDLIB)}(?!(site|dist)-packages)", frame.f_code.co_filename):
+        while frame.f_back and re.match(
+            f"<frozen |{re.escape(STDLIB)}(?!(site|dist)-packages)", frame.f_code.co_filename
+        ):
             frame = frame.f_back
         if len(found) > 1 and (file := names[frame.f_code.co_filename]):
             note(f"list\t{file}:{frame.f_lineno} lists a folder")
