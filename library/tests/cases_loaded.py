@@ -175,8 +175,8 @@ LATER = "sitecustomize is run by Python at its start; not so where the run was t
 VARIANTS = {"helpers": Variant(helpers)}
 CASES = [
     Case("loaded", "a patched file of Lightning's", patched(DOUBLED), ENVIRONMENT,
-         (f"patched.{LOOP}", "step 1, column"), first=f"{LOOP} is not as its package was installed", quick=True),
-    Case("loaded", "the same, and its RECORD says so", patched(DOUBLED, listed=True), ENVIRONMENT, ("step 1, column",),
+         (f"patched.{LOOP}", "step 1, in the "), first=f"{LOOP} is not as its package was installed", quick=True),
+    Case("loaded", "the same, and its RECORD says so", patched(DOUBLED, listed=True), ENVIRONMENT, ("step 1, in the ",),
          first=f"{LOOP} differs, though its package has the same version"),
     Case("loaded", "a metric's mean, patched, and its RECORD says so", patched(HALVED, listed=True), ENVIRONMENT,
          ("validation after step 2, in the metrics (val/loss)",), ("TAMPERED",),

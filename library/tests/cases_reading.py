@@ -189,6 +189,11 @@ def own_generator(place: Place) -> None:
     place.edit(NETWORK, LOSS, f"{LOSS}        loss = loss * (1 + torch.rand((), generator=self.noise))\n")
 
 
+def passing_generator(place: Place) -> None:
+    made = "        noise = torch.Generator()\n        noise.seed()\n"
+    place.edit(NETWORK, LOSS, f"{LOSS}{made}        loss = loss * (1 + torch.rand((), generator=noise))\n")
+
+
 def in_data(place: Place) -> None:
     place.edit(MODULE, "from pathlib import Path\n", "from pathlib import Path\nimport uuid\n")
     place.edit(
@@ -270,7 +275,8 @@ VARIANTS = {
     "process": in_loss("1 + os.getpid() % 1009", "import os\n"),
     "second": in_loss("1 + int(time.strftime('%S'))", "import time\n"),
     "address": in_loss("1 + id(self) // 64 % 1009"),
-    "generator": Variant(own_generator),
+    "generator": Variant(passing_generator),
+    "kept": Variant(own_generator),
     "worker": Variant(in_data, words=("data.module.num_workers=1",)),
     "printed": in_loss("print(time.strftime('%H:%M')) or 1", "import time\n"),
 }
@@ -339,6 +345,7 @@ CASES = [
     rerun("order", "chance in a process that loads data", "worker", "data/datamodule.py:", "calls uuid.uuid4()"),
     Case("order", "sorted, counted, seeded and printed", nothing, IDENTICAL, (SAME,),
          ("Done by the code", "whose answers", "time of day"), of="orderly", quick=True),
+    Case("order", "a generator that a model keeps, which the run seeds", nothing, IDENTICAL, (SAME,), of="kept"),
     Case("order", "the time of day is printed", nothing, IDENTICAL, (SAME, "the training asked for the time of day"),
          of="printed"),
 ]  # fmt: skip

@@ -92,7 +92,7 @@ def forge_curve(place: Place) -> None:
 
 
 def forge_gradient(place: Place) -> None:
-    rewrite(place.run, lambda rows: rows[1].update(gradients="0" * 16))
+    rewrite(place.run, lambda rows: rows[1].update(grad=dict.fromkeys(rows[1]["grad"], "0" * 16)))
 
 
 def json_layout(name: str) -> Plant:
