@@ -18,6 +18,15 @@ from .planted import ENVIRONMENT, IDENTICAL, INPUTS, LOSS, NETWORK, Case, Place,
 
 LOOP, MEAN = "pytorch_lightning/loops/optimization/automatic.py", "torchmetrics/aggregation.py"
 ROUND = "import ctypes; ctypes.CDLL('libm.so.6').fesetround(0x800)\n"  # upwards
+# by which weights are initialised; SciPy would notice others
+ROOT = "import math; math.sqrt = lambda x, root=math.sqrt: root(x) * (1.01 if x == 3 else 1)\n"
+POWER = """#define _GNU_SOURCE
+#include <dlfcn.h>
+double pow(double x, double y) {
+    double (*next)(double, double) = dlsym(RTLD_NEXT, "pow");
+    return next(x, y) + (2.23 < x && x < 2.24);
+}
+"""
 # (file, what is replaced, by what): a loss that is twice as large, a mean that is half as large
 DOUBLED = (LOOP, "closure_loss = closure_loss / normalize", "closure_loss = closure_loss * 2 / normalize")
 HALVED = (MEAN, "return self.mean_value / self.weight", "return self.mean_value / self.weight / 2")
@@ -187,16 +196,20 @@ CASES = [
          ("packages.pytorch-lightning", "2.6.99")),
     Case("loaded", "a package in a folder of PYTHONPATH", shadow(DOUBLED), ENVIRONMENT,
          ("pytorch-lightning is shadowed by .../pytorch_lightning",), ("torchmetrics",)),
-    Case("loaded", "a .pth file that rounds upwards", among_packages("numbers.pth", ROUND), ENVIRONMENT, (),
+    Case("loaded", "a .pth file with other roots", among_packages("numbers.pth", ROOT), ENVIRONMENT, (),
          first="numbers.pth is run by Python at its start"),
-    Case("loaded", "a sitecustomize among the packages", among_packages("sitecustomize.py", ROUND), ENVIRONMENT, (),
+    Case("loaded", "a sitecustomize among the packages", among_packages("sitecustomize.py", ROOT), ENVIRONMENT, (),
          first=LATER),
-    Case("loaded", "a sitecustomize of PYTHONPATH", hacks("sitecustomize.py", ROUND), ENVIRONMENT, (), first=LATER),
-    Case("loaded", "a shared object that rounds upwards", preload(CONSTRUCTOR % "fesetround(0x800);"), ENVIRONMENT, (),
+    Case("loaded", "a sitecustomize of PYTHONPATH", hacks("sitecustomize.py", ROOT), ENVIRONMENT, (), first=LATER),
+    Case("loaded", "a shared object with other powers", preload(POWER), ENVIRONMENT, (),
          first="copy-first.so is loaded before all other libraries"),
     Case("loaded", "one of two modules of a name", edit("lib/two/__init__.py", "1.0", "2.0"), INPUTS,
-         ("code outside of the package lib/two/__init__.py", "+SCALE = 2.0", "step 1, in the loss"),
+         ("code outside of the package lib/two/__init__.py", "step 1, in the loss"),
          ("lib/one/__init__.py ",), of="helpers"),
+    Case("loaded", "a .pth file that rounds upwards", among_packages("numbers.pth", ROUND), IDENTICAL,
+         (SAME, "startup.numbers.pth")),
+    Case("loaded", "a shared object that rounds upwards", preload(CONSTRUCTOR % "fesetround(0x800);"), IDENTICAL,
+         (SAME, "preloaded.copy-first.so")),
     Case("loaded", "a shared object that does nothing", preload(CONSTRUCTOR % ""), IDENTICAL,
          (SAME, "preloaded.copy-first.so")),
     Case("loaded", "bytes behind an extension", longer_extension, IDENTICAL, (SAME, "patched.safetensors/")),

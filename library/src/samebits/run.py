@@ -148,6 +148,7 @@ def main(
     def decorate(function: Train) -> Callable[..., dict[str, float]]:
         @wraps(function)
         def command(cfg: DictConfig | None = None) -> dict[str, float]:
+            determinism.round_to_nearest()
             path = Path(inspect.getfile(function)).resolve()
             use_project(path.parent)
             if cfg is None:
@@ -171,6 +172,7 @@ def stage(config_name: str = "train") -> Callable[[Callable[[DictConfig], Any]],
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(cfg: DictConfig | None = None) -> Any:
+            determinism.round_to_nearest()
             use_project(Path(inspect.getfile(function)).resolve().parent)
 
             def checked(composed: DictConfig) -> Any:

@@ -37,18 +37,8 @@ HELP = {"--help", "-h"}
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 
 
-def round_to_nearest() -> None:
-    """Undo another rounding that something has set as Python began: with it, a record's numbers are read as others."""
-    tiny = sys.float_info.epsilon / 8
-    if not 1.0 + tiny == 1.0 == 1.0 - tiny:
-        import ctypes
-
-        ctypes.CDLL(None).fesetround(0)  # FE_TONEAREST; a re-run, in a process of its own, is what it is
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; a user's mistake is one sentence and the exit status 2."""
-    round_to_nearest()
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("--help", "-h", "help"):
         print("Usage: samebits <verb> [arguments]\n")
@@ -61,8 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"samebits {__version__}")
         return
     from ..engine.command_line import one_sentence
+    from ..engine.determinism import round_to_nearest
     from ..engine.project import is_adopted
 
+    round_to_nearest()
     if verb == "probe":
         verb, rest = "reproduce", ["--probe", *rest]
     with one_sentence():

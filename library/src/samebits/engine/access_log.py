@@ -16,7 +16,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -316,11 +316,12 @@ def _join(arguments: tuple[Any, ...] | None) -> Handle:
     return Handle()
 
 
-def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
+def findings(inputs: set[Path], packages: Iterable[Path] = ()) -> dict[str, dict[str, Any]]:
     """Put together what all processes and all starts of the run have touched so far.
 
     Args:
         inputs: files that are inputs of the run, beside its data.
+        packages: folders of packages in other places than the usual ones, whose files are no findings either.
 
     Returns:
         `outside`, the sha256 of each file that is no input, or GONE; `asked`, the environment variables that the
@@ -337,12 +338,13 @@ def findings(inputs: set[Path]) -> dict[str, dict[str, Any]]:
             first = found.setdefault(kind, {})
             first[name] = min(when, first.get(name, when))
     root, written = log.arguments[0], found.get("written", {})
+    known = (*log.known, *_prefixes(list(packages)))
     read = {name for name, when in found.get("read", {}).items() if when < written.get(name, when + 1)}
     outside: dict[str, str] = {}
     with hash_cache(hashes()) as hash_file:
         for path in sorted(map(Path, read | (_mapped(log) - written.keys()))):
             real = path.resolve()
-            if not ({path, real} & inputs or str(real).startswith(log.known) or _is_private(path)):
+            if not ({path, real} & inputs or str(real).startswith(known) or _is_private(path)):
                 name = portable_name(path, root)
                 outside[name] = GONE
                 with suppress(OSError):

@@ -25,6 +25,15 @@ def supported(determinism: DictConfig) -> bool:
     return platform.machine() not in X86 or bool(re.search(r"^flags\s*:.*\bavx2\b", description.read_text(), re.M))
 
 
+def round_to_nearest() -> None:
+    """Undo another rounding that something has set as Python began: with it, settings are read as other numbers."""
+    tiny = sys.float_info.epsilon / 8
+    if not 1.0 + tiny == 1.0 == 1.0 - tiny:
+        import ctypes
+
+        ctypes.CDLL(None).fesetround(0)  # FE_TONEAREST
+
+
 def before_torch(determinism: DictConfig) -> None:
     """Set the environment variables that PyTorch, NumPy and their libraries read once; null removes one."""
     if not supported(determinism):

@@ -56,7 +56,7 @@ def depended_on(inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str],
     with access_log.paused():
         loaded = loaded_code.find_loaded()
         code = loaded_code.outside_files(loaded, inputs["code"])
-        touched = access_log.findings(input_files(inputs))
+        touched = access_log.findings(input_files(inputs), loaded.shadowing)
         described = describe_environment(loaded) | {name: touched[name] for name in ("asked", "listed")}
     return described, code, touched
 

@@ -144,10 +144,13 @@ class Loaded:
     objects: dict[str, str] = field(default_factory=dict)  # shared objects of the system
     stdlib: dict[str, str] = field(default_factory=dict)  # modules of Python's own library
     outside: dict[Path, str] = field(default_factory=dict)  # the rest; paths, and names to be written down
+    shadowing: list[Path] = field(default_factory=list)  # the folders and files of such packages
 
     def as_record(self) -> dict[str, dict[str, str]]:
         """Give what the record's environment holds."""
-        return {key: dict(sorted(part.items())) for key, part in vars(self).items() if key != "outside"}
+        return {
+            key: dict(sorted(part.items())) for key, part in vars(self).items() if key not in ("outside", "shadowing")
+        }
 
 
 def outside_files(loaded: Loaded, hashed: Iterable[str]) -> dict[str, str]:
@@ -213,7 +216,6 @@ class _Sorting:
         words += listed.read_text().split() if listed.exists() else []
         self.preloaded = {*words, *map(os.path.realpath, words)}
         self.packages: dict[str, Package] = {}  # from which something was loaded
-        self.shadowing: list[Path] = []  # folders and files
         self.done: set[str] = set()
 
     def sort(self, file: str, module: str = "") -> None:
@@ -320,14 +322,14 @@ class _Sorting:
             self.found.startup[module] = self._sha256(str(path))
         elif shadowed and module not in ("", "__main__") and not path.is_relative_to(project().source):
             self._shadow(folder, top, shadowed)
-        elif not any(path.is_relative_to(each) for each in self.shadowing):
+        elif not any(path.is_relative_to(each) for each in self.found.shadowing):
             self.found.outside[path] = max(label, self.found.outside.get(path, ""), key=len)
         self._compare_bytecode(label, str(path), module, always=True)
 
     def _shadow(self, folder: Path, top: str, package: str) -> None:
-        if folder / top in self.shadowing:
+        if folder / top in self.found.shadowing:
             return
-        self.shadowing.append(folder / top)
+        self.found.shadowing.append(folder / top)
         content = self._whole(str(folder), top)
         number, _, sha256, *_ = content.split()
         self.found.shadows[package] = f"{self._label(folder / top, top)} ({number} files, {sha256[:12]})"

@@ -176,9 +176,12 @@ class DataStages:
             found += [(f"stage {name} cmd", before, command)] if command != before and "$" not in command else []
         return found + self._settings()
 
-    def why(self, data: list[Difference]) -> tuple[list[Difference], list[str]]:
-        """Explain that the data are not those of the record: what makes them, in place of each file; and a sentence."""
-        if self._exchanged(self.stages):
+    def why(self, data: list[Difference], made_now: bool = False) -> tuple[list[Difference], list[str]]:
+        """Explain that the data are not those of the record: what makes them, in place of each file; and a sentence.
+
+        Those that were `made_now`, by the code here, are not what dvc.lock knows.
+        """
+        if not made_now and self._exchanged(self.stages):
             return data, [f"the files in {self.target} are not those that its stage has made, as dvc.lock knows"]
         files = [row for name, stage in self.stages.items() for row in self._changed_files(name, stage).values()]
         if not (changed := files + self._settings()):

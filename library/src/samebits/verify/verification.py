@@ -85,7 +85,7 @@ class Verification:
         data = provenance_diff.data_differences(self.record, self.cfg)
         files = provenance_diff.named_file_differences(self.record, self.cfg)
         if data or files:
-            inputs, causes = self._stages().why(data) if data else ([], [])
+            inputs, causes = self._stages().why(data, made_now) if data else ([], [])
             return self._make(Kind.DIFFERENT_INPUTS, inputs=[*files, *inputs], causes=causes)
         self.original = recorded_result(self.run, self.record)
         if self.options.probe:
