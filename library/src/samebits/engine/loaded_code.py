@@ -33,7 +33,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from .files import HASHES, file_sha256, hash_cache
+from .files import HASHES, bytes_sha256, file_sha256, hash_cache
 from .inputs import LIBRARY
 from .project import project
 
@@ -255,7 +255,8 @@ class _Sorting:
     def _sha256(self, file: str) -> str:
         if os.path.getsize(file) > LARGE:  # noqa: PTH202
             return self.hash_large(Path(file))
-        return file_sha256(Path(file))
+        with open(file, "rb") as opened:  # noqa: PTH123 (of 3,000 files, this saves 0.05 s)
+            return bytes_sha256(opened.read())
 
     def _owner(self, file: str) -> tuple[Package, str, str] | None:
         """Find the package that has a file, the package's name, and the file's."""
