@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .files import bytes_sha256, redact
+from .files import bytes_sha256
 from .project import project
+from .secrets import redact, redact_patch, why_private
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code
@@ -109,6 +110,19 @@ def drop(root: Path, run: str) -> None:
         git(root, "update-ref", "-d", f"refs/runs/{run}")
 
 
+def private_refs(root: Path) -> list[tuple[str, str]]:
+    """List runs whose state of the code, under refs/runs/, has a private file in it, as old ones may; and that file."""
+    found = []
+    words = ("--no-walk", "--author=^run <run@localhost>$", "--glob=refs/runs/*", "-p", "-U0", "--no-ext-diff")
+    for commit in git(root, "log", *words, "--format=%x00%s").decode(errors="replace").split("\0")[1:]:
+        subject, *parts = re.split(r"(?m)^diff --git .*? \"?b/(.+?)\"?$", commit)
+        for name, part in zip(parts[::2], parts[1::2], strict=True):
+            lines = "\n".join(line[1:] for line in part.splitlines() if line.startswith("+") and "+++ " not in line)
+            if lines and why_private(name, lines.encode()):
+                found.append((subject.strip().removeprefix("The code of "), name))
+    return found
+
+
 def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any], missing: list[str]) -> None:
     """Keep how the code differs from the commit; describe it, and add sentences on what is missing."""
     commit = described["commit"]
@@ -120,22 +134,23 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             shutil.copy2(real, apart["GIT_INDEX_FILE"])
         new = Path(folder) / "objects"
         try:
-            tree, large = _tree(root, commit, apart)
+            tree, large, private = _tree(root, commit, apart)
         except NoGit:  # something cannot be taken in: all that can be, outside of the repository first
             new.mkdir()
             apart |= {"GIT_OBJECT_DIRECTORY": str(new), "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects.resolve())}
-            tree, large = _tree(root, commit, apart, missing)
+            tree, large, private = _tree(root, commit, apart, missing)
         missing += _changed_inside(root, apart)
         compare = ("diff-tree", "-r", "--relative", "--no-ext-diff", commit, tree)
         changed = os.fsdecode(git(root, *compare, "--name-only", "-z", **apart)).split("\0")
         described |= {"changed": [_printable(name) for name in changed if name], "snapshot": commit}
         if patch := git(root, *compare, "-p", "--binary", **apart):
-            content = redact(patch.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+            content = redact_patch(patch.decode(errors="surrogateescape")).encode(errors="surrogateescape")
             (directory / PATCH).write_bytes(content)
             described["patch"] = bytes_sha256(content)
             described["snapshot"] = text(
                 root, "commit-tree", tree, "-p", commit, "-m", f"The code of {run}", **NOBODY, **apart
             )
+        missing += private
         if large:
             described["left_out"] = {_printable(name): size for name, size in large.items()}
         try:
@@ -147,8 +162,10 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             missing.append(f"Git could not keep the code's state under refs/runs/{run} ({reason}): {where}")
 
 
-def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None) -> tuple[str, Any]:
-    """Write the tree of all files that are there; with it come those that are too large to be code, in bytes.
+def _tree(
+    root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None
+) -> tuple[str, dict[str, int], list[str]]:
+    """Write the tree of all files that are there; with it comes what `_left_out` finds.
 
     Args:
         root: the project's folder.
@@ -162,9 +179,9 @@ def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | N
     except NoGit:  # the index that it began with is damaged
         Path(apart["GIT_INDEX_FILE"]).unlink(missing_ok=True)
         git(root, *around, "read-tree", "--reset", commit, **apart)
-    large = _large(root, around, apart)
+    large, private, remarks = _left_out(root, around, apart)
     ignored = _ignored(root, results())  # which Git refuses to have named, and leaves out by itself
-    names = [*(name for name in results() if name not in ignored), *large]
+    names = [*(name for name in results() if name not in ignored), *large, *private]
     prefix = text(root, "rev-parse", "--show-prefix")
     excluded = [f":(exclude,top,literal){prefix}{name}" for name in names]
     try:
@@ -174,7 +191,7 @@ def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | N
             raise
         missing.append(f"Git could not take in every file ({reason}), so keep a copy of the rest with the run")
         _call(root, [*around, "add", "--all", "--ignore-errors", "--", ".", *excluded], apart)
-    return text(root, *around, "write-tree", **apart), large
+    return text(root, *around, "write-tree", **apart), large, remarks
 
 
 def _without_filters(root: Path) -> list[str]:
@@ -230,16 +247,28 @@ def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
         return None
 
 
-def _large(root: Path, around: Sequence[str], apart: dict[str, str]) -> dict[str, int]:
-    """List the files that are not committed as they are and too large to be code: path and bytes."""
+def _left_out(
+    root: Path, around: Sequence[str], apart: dict[str, str]
+) -> tuple[dict[str, int], dict[str, str], list[str]]:
+    """List the files that are not committed as they are, and are not to be kept.
+
+    Returns:
+        Those too large to be code, in bytes; those that are private, and why; a sentence on the latter.
+    """
     words = [*around, "ls-files", "--others", "--modified", "--exclude-standard", "-z"]
-    found = {}
-    for name in os.fsdecode(git(root, *words, **apart)).split("\0"):
+    large, private, made = {}, {}, tuple(f"{each}/" for each in results())
+    for name in sorted(set(os.fsdecode(git(root, *words, **apart)).split("\0"))):
+        path = root / name
+        if not name or name.startswith(made):
+            continue
         with suppress(OSError):  # gone by now
-            if name and (root / name).is_file() and (size := (root / name).stat().st_size) > MOST_BYTES:
-                found[name] = size
-    made = tuple(f"{each}/" for each in results())
-    return {name: size for name, size in sorted(found.items()) if not name.startswith(made)}
+            if path.is_file() and (size := path.stat().st_size) > MOST_BYTES:
+                large[name] = size
+            elif reason := why_private(name, path.read_bytes() if path.is_file() and not path.is_symlink() else b""):
+                private[name] = reason
+    listed = ", ".join(f"{name} ({reason})" for name, reason in private.items())
+    mend = "let .gitignore name such files, and code and settings read secrets from the environment"
+    return large, private, [f"the state of the code that is kept has no {listed}: {mend}"] if private else []
 
 
 def export_snapshot(root: Path, source: dict[str, Any], run: Path, target: Path) -> None:

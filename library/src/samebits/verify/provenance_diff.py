@@ -40,6 +40,7 @@ from ..engine.inputs import (
 )
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
+from ..engine.secrets import why_private
 from ..engine.trace_reader import TRACE
 from .verdict_files import tampered
 
@@ -98,6 +99,17 @@ def require_unedited(run: Path) -> None:
             f"{name} is no result ({found[0]}): restore its files, and let make reproduce RUN={name} say IDENTICAL; or"
             " move it away, then train again."
         )
+
+
+def require_no_secret(run: Path) -> None:
+    """Refuse, with a UserError, to give to others a run that has a password or a key in it, as one of old may have."""
+    for name, like in ((CONFIG, CONFIG), (PATCH, PATCH), (records.RECORD, "record.txt")):  # a text: it lists variables
+        content = (run / name).read_bytes() if (run / name).is_file() else b""
+        if why_private(like, content):
+            raise UserError(
+                f"{os.path.relpath(run)}/{name} has a password or a key in it: take it out of the settings or the code,"
+                " train again, and give that run to others."
+            )
 
 
 def _name(run: Path, record: Record) -> list[str]:
