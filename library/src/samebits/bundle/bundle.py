@@ -232,11 +232,10 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
                 _delete(entry)
     remarks = [*_add_outside(record, target), *_edited_library(record, target), *_leave_out(target)]
     _require_recorded(record, target)
-    remarks += _without_secrets(target)
     config = target / ".dvc/config"
     if config.exists():
         config.write_text(without_git(config.read_text(encoding="utf-8")), encoding="utf-8")
-    return remarks
+    return remarks + _without_secrets(target)
 
 
 def without_git(config: str) -> str:

@@ -70,8 +70,8 @@ OF_CODE = (".py", ".pyi", ".ipynb", ".md", ".rst", ".txt", ".html", ".tex", ".cs
 # what is no secret: what refers to one, and what stands for one
 REFERENCE = re.compile(r"\$?\{\{[^{}]*\}\}|\$\{[^{}]*\}|\$\([^()]*\)|\$\w+|\{[^{}]*\}|<[^<>]*>|%\(?\w+\)?s?|%\w+%")
 EMPTY = re.compile(
-    r"(?i)\W*|(?:bearer|basic|token)\s*|null|none|true|false|str|string|inherit|not set|x{3,}|change.?me|\.\.\.|your\b.*"
-    r"|example|dummy|secret|pass|my.?password|passw(?:or)?d|token|api.?key"
+    r"(?i)\W*|(?:bearer|basic|token)\s*|null|none|true|false|str|inherit|not set|x{3,}|change.?me|\.\.\.|your\b.*"
+    r"|string|example|dummy|secret|pass|my.?password|passw(?:or)?d|token|api.?key"
     r"|(?:~|\.{1,2})?/?(?:[\w.-]+/)*[\w-]+\.(?:json|ya?ml|toml|pem|key|txt)"
 )
 DEFAULT = re.compile(r"oc\.env:\s*\w+\s*,(?!\s*(?:null|''|\"\")?\s*\})")  # a secret may be what is taken instead

@@ -40,7 +40,7 @@ from ..engine.inputs import (
 )
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
-from ..engine.secrets import why_private
+from ..engine.secrets import redact, why_private
 from ..engine.trace_reader import TRACE
 from .verdict_files import tampered
 
@@ -103,13 +103,17 @@ def require_unedited(run: Path) -> None:
 
 def require_no_secret(run: Path) -> None:
     """Refuse, with a UserError, to give to others a run that has a password or a key in it, as one of old may have."""
-    for name, like in ((CONFIG, CONFIG), (PATCH, PATCH), (records.RECORD, "record.txt")):  # a text: it lists variables
-        content = (run / name).read_bytes() if (run / name).is_file() else b""
-        if why_private(like, content):
-            raise UserError(
-                f"{os.path.relpath(run)}/{name} has a password or a key in it: take it out of the settings or the code,"
-                " train again, and give that run to others."
-            )
+    record = records.read_record(run)
+    settings = record["inputs"]["config"]
+    found = [records.RECORD] if redact(record) != record or redact(settings, "") != settings else []
+    found += [
+        name for name in (CONFIG, PATCH) if (run / name).is_file() and why_private(name, (run / name).read_bytes())
+    ]
+    if found:
+        raise UserError(
+            f"{os.path.relpath(run)}/{found[0]} has a password or a key in it: take it out of the settings or the code,"
+            " train again, and give that run to others."
+        )
 
 
 def _name(run: Path, record: Record) -> list[str]:
