@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from fnmatch import translate
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 HIDDEN = "***"
@@ -21,11 +20,11 @@ NAMES = (
     *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.tfvars", "*.tfstate"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "kaggle.json", "token.txt", "hf_token*", "*api[_-]key*"),
     *("secret.*", "secrets.*", "*.secret", "*.secrets", "credentials*", "*[._-]credentials.*", "client_secret*"),
-    *("service[_-]account*.json", ".aws", ".ssh", ".gnupg", ".kube", ".azure", ".gcloud", ".docker/config.json"),
+    *("*service[_-]account*.json", ".aws", ".ssh", ".gnupg", ".kube", ".azure", ".gcloud", ".docker/config.json"),
 )
 # judged by what is in them: code that is about secrets, and files that show what a private one is to look like
 SHOWN = (".py", ".pyi", ".ipynb", ".md", ".rst", ".example", ".sample", ".template", ".dist")
-_private = re.compile(r"(?:.*/)?(?:" + "|".join(translate(name.lower()) for name in NAMES) + r")(?:/.*)?")
+_private = re.compile(r"(?:.*/)?(?:" + "|".join(translate(name.lower())[:-2] for name in NAMES) + r")(?:/.*)?")
 
 WORDS = "token|key|secret|passw|signature|sig|credential|auth"  # any of which makes a variable or a parameter private
 # what the name of a setting or variable ends with that is a secret; pad_token, sort_key and num_tokens are none
@@ -76,7 +75,9 @@ EMPTY = re.compile(
 )
 DEFAULT = re.compile(r"oc\.env:\s*\w+\s*,(?!\s*(?:null|''|\"\")?\s*\})")  # a secret may be what is taken instead
 RESOLVED = re.compile(r"\$\{(?!hydra:)[\w.]+:[^{}]*(?:\$\{[^{}]*\}[^{}]*)*\}")
-FROM_SECRET = re.compile(rf"(?i)\$\{{(?:oc\.decode:\s*\$\{{)?oc\.env:\w*{ENDS}\s*[,}}]")
+FROM_SECRET = re.compile(
+    r"(?i)\$\{(?:oc\.decode:\s*\$\{)?oc\.env:\w*(?:token|key|secret|pass|passw\w*|pwd|pw|credential|auth)s?\s*[,}]"
+)
 
 
 def is_private(name: str) -> bool:
@@ -113,7 +114,7 @@ def hide_logins(text: str, all_of_them: bool = False) -> str:
 
 def redact_text(text: str, name: str = "") -> str:
     """Replace passwords and keys by ***, in what a file of that name holds."""
-    code = PurePosixPath(name).suffix.lower() in OF_CODE
+    code = name.lower().endswith(OF_CODE)
 
     def hide(match: re.Match[str]) -> str:
         value, end = match["value"], match["q"] if "q" in match.re.groupindex else ""
@@ -156,7 +157,7 @@ def redact(value: Any, key: str | None = None) -> Any:
     word, _, given = value.partition("=")
     if OVERRIDE.match(value) and is_secret(word) and written_out(given):
         return f"{word}={HIDDEN}"
-    text = redact_text(value, ".cfg" if OVERRIDE.match(value) else ".md")
+    text = redact_text(value, ".cfg" if OVERRIDE.match(value) and "{" in value else ".md")
     text = BARE.sub(lambda found: f"{found[1]}{HIDDEN}" if written_out(found[2], 4) else found[0], text)
     return hide_logins(text, all_of_them=True)
 

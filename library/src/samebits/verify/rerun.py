@@ -131,8 +131,8 @@ def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConf
             text = f"{root}/{recorded[2:]}" if recorded.startswith("./") else recorded
             if (
                 keep_references(text, key) == text
-            ):  # it is resolved: what looks like a reference is one to a secret alone
-                text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+            ):  # it is resolved: what looks like a reference is none, but to a secret
+                text = re.sub(r"(\\*)\$\{(?!oc\.(?:env|decode):)", r"\1\1\\${", text)
             return text.replace(RUN_PATH, f"${{{project().paths}.run}}")
         return recorded
 
