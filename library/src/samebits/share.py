@@ -200,12 +200,10 @@ def main(arguments: argparse.Namespace) -> None:
     with open_repository() as (repo, address):
         with storage_errors(str(root)):
             git_snapshot.text(root, "rev-parse", "--show-toplevel")
-            private = git_snapshot.private_refs(root)
-        if private:
-            raise UserError(
-                f"refs/runs/{private[0][0]} holds {private[0][1]}, which is private, and would be shared with it:"
-                f" git update-ref -d refs/runs/{private[0][0]} forgets that state of the code ({len(private)} in all)."
-            )
+            private = git_snapshot.private_states(root)
+        for run, name in private:
+            mend = f"git update-ref -d refs/runs/{run} forgets that state of the code ({len(private)} files in all)"
+            raise UserError(f"refs/runs/{run} holds {name}, which is private, and would be shared with it: {mend}.")
         before = shared_runs(root)
         here = {name for name in before if (root / "models" / name).is_dir()}
         names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))

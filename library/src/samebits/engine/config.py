@@ -18,7 +18,7 @@ from . import distributed
 from .adoption import complete, load_program, own_words, register_groups
 from .errors import UserError
 from .project import project
-from .secrets import is_secret, secret_settings
+from .secrets import secret_settings
 
 HYDRA = "${hydra:"  # begins what is looked up in Hydra's own settings
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -135,10 +135,9 @@ def check(cfg: DictConfig, saved: bool = False) -> None:
                 " a file in configs/experiment/ starts with the line `# @package _global_`."
             )
     for key in () if saved else secret_settings(OmegaConf.to_container(cfg)):
-        name = re.sub(r"\W+", "_", key.rpartition(".")[2] if is_secret(key) else "secret").upper()
         raise UserError(
             f"{key} holds a password or a key, and settings are recorded for others to read: in configs/, make it"
-            f" ${{oc.env:{name}}}, and give the variable {name} to the command that trains."
+            " ${oc.env:MY_TOKEN}, and give the variable MY_TOKEN to the command that trains."
         )
     for key, accepts, wanted in RULES:
         if adopted and not key.startswith(OF_ANY_PROJECT):

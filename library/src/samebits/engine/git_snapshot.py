@@ -21,7 +21,7 @@ from typing import Any
 
 from .files import bytes_sha256
 from .project import project
-from .secrets import redact, redact_patch, why_private
+from .secrets import is_private, redact, redact_text, why_private
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code
@@ -110,17 +110,11 @@ def drop(root: Path, run: str) -> None:
         git(root, "update-ref", "-d", f"refs/runs/{run}")
 
 
-def private_refs(root: Path) -> list[tuple[str, str]]:
-    """List runs whose state of the code, under refs/runs/, has a private file in it, as old ones may; and that file."""
-    found = []
-    words = ("--no-walk", "--author=^run <run@localhost>$", "--glob=refs/runs/*", "-p", "-U0", "--no-ext-diff")
-    for commit in git(root, "log", *words, "--format=%x00%s").decode(errors="replace").split("\0")[1:]:
-        subject, *parts = re.split(r"(?m)^diff --git .*? \"?b/(.+?)\"?$", commit)
-        for name, part in zip(parts[::2], parts[1::2], strict=True):
-            lines = "\n".join(line[1:] for line in part.splitlines() if line.startswith("+") and "+++ " not in line)
-            if lines and why_private(name, lines.encode()):
-                found.append((subject.strip().removeprefix("The code of "), name))
-    return found
+def private_states(root: Path) -> list[tuple[str, str]]:
+    """List the runs whose state of the code, as older versions kept it, has a file with a private name, and that file."""
+    words = ("--no-walk", "--author=^run <run@localhost>$", "--glob=refs/runs/*", "--name-only", "--format=%x00%s")
+    commits = (each.split("\n") for each in text(root, "log", *words).split("\0")[1:])
+    return [(subject.split()[-1], name) for subject, *names in commits for name in names if is_private(name)]
 
 
 def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any], missing: list[str]) -> None:
@@ -144,7 +138,7 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
         changed = os.fsdecode(git(root, *compare, "--name-only", "-z", **apart)).split("\0")
         described |= {"changed": [_printable(name) for name in changed if name], "snapshot": commit}
         if patch := git(root, *compare, "-p", "--binary", **apart):
-            content = redact_patch(patch.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+            content = redact_text(patch.decode(errors="surrogateescape"), PATCH).encode(errors="surrogateescape")
             (directory / PATCH).write_bytes(content)
             described["patch"] = bytes_sha256(content)
             described["snapshot"] = text(

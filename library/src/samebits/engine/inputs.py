@@ -89,7 +89,7 @@ def _portable(cfg: DictConfig) -> dict[str, Any]:
     copy[project().paths].run = RUN_PATH
     referring = keep_references(written := OmegaConf.to_container(copy))
     plain = OmegaConf.to_container(copy if referring == written else OmegaConf.create(referring), resolve=True)
-    return dict(redact(without_root(plain, project().root) if project().adopted else plain, ""))
+    return dict(redact(without_root(plain, project().root) if project().adopted else plain, settings=True))
 
 
 def settings_that_count(cfg: DictConfig) -> dict[str, Any]:

@@ -8,9 +8,8 @@ look like that, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from fnmatch import translate
-from functools import partial
 from typing import Any
 
 HIDDEN = "***"
@@ -45,7 +44,7 @@ SHAPES = re.compile(
     r"|sk-(?=[\w-]{0,99}\d)(?:[a-z][a-z0-9]{0,15}-){0,4}\w{20,}|[rs]k_(?:live|test)_\w{16,}|SG\.[\w-]{16,99}\.[\w-]{16,}"
     r"|pypi-AgE[\w-]{30,}|npm_[A-Za-z0-9]{36}|dckr_pat_[\w-]{20,}|do[opr]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}"
     r"|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,}|\d{8,10}:AA[\w-]{33}|eyJ[\w-]{10,999}\.eyJ[\w-]{10,4000}\.[\w-]{10,}"
-    r"|AGE-SECRET-KEY-1[0-9A-Z]{50,})"
+    r"|AGE-SECRET-KEY-1[0-9A-Z]{50,})|(?i:(?<=[?&])(?:sig|x-amz-signature|(?:access_)?token|api_?key)=[\w%.~+/-]{16,})"
 )
 # user and password of an address; the password may hold @ and /, but begins with no number that could be a port's
 PASSWORD = re.compile(
@@ -78,6 +77,7 @@ RESOLVED = re.compile(r"\$\{(?!hydra:)[\w.]+:[^{}]*(?:\$\{[^{}]*\}[^{}]*)*\}")
 FROM_SECRET = re.compile(
     r"(?i)\$\{(?:oc\.decode:\s*\$\{)?oc\.env:\w*(?:token|key|secret|pass|passw\w*|pwd|pw|credential|auth)s?\s*[,}]"
 )
+PATCHED, BINARY = re.compile(r"(?ms)^diff --git ([^\n]*?)\"?\n.*?(?=^diff --git |\Z)"), "\nGIT binary patch\n"
 
 
 def is_private(name: str) -> bool:
@@ -90,8 +90,7 @@ def why_private(name: str, content: bytes) -> str:
     if is_private(name):
         return "private by its name"
     text = content.decode(errors="replace")
-    hide = redact_patch if name.endswith(".patch") else partial(redact_text, name=name)
-    return "it holds a password or a key" if "\0" not in text and hide(text) != text else ""
+    return "it holds a password or a key" if "\0" not in text and redact_text(text, name) != text else ""
 
 
 def written_out(value: Any, least: int = 1) -> bool:
@@ -113,79 +112,68 @@ def hide_logins(text: str, all_of_them: bool = False) -> str:
 
 
 def redact_text(text: str, name: str = "") -> str:
-    """Replace passwords and keys by ***, in what a file of that name holds."""
+    """Replace passwords and keys by ***, in what a file of that name holds; in a patch, file by file."""
+    if name.endswith(".patch"):  # of which what is no text stays as it is
+        return PATCHED.sub(lambda found: found[0] if BINARY in found[0] else redact_text(found[0], found[1]), text)
     code = name.lower().endswith(OF_CODE)
 
     def hide(match: re.Match[str]) -> str:
         value, end = match["value"], match["q"] if "q" in match.re.groupindex else ""
         line = match.string[match.string.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip("-+ ")
         prose = " " in value.strip() and (code or line.startswith("#"))
-        secret = written_out(value, 6 if code else 4) and not prose
-        return f"{match['before']}{HIDDEN}{end}" if secret else match[0]
+        return f"{match['before']}{HIDDEN}{end}" if not prose and written_out(value, 6 if code else 4) else match[0]
 
     text = QUOTED.sub(hide, SHAPES.sub(HIDDEN, hide_logins(text)))
     return text if code else LINE.sub(hide, text)
 
 
-def redact_patch(patch: str) -> str:
-    """Do the same in a patch, file by file; those that are no text stay as they are."""
-    parts = re.split(r"(?m)^(?=diff --git )", patch)
-    names = [re.match(r"diff --git .* \"?b/(.+?)\"?$", part, re.M) for part in parts]
-    return "".join(
-        part
-        if "\nGIT binary patch\n" in part
-        else redact_text(QUERY.sub(rf"\1{HIDDEN}", part), name[1] if name else "")
-        for part, name in zip(parts, names, strict=True)
-    )
-
-
-def redact(value: Any, key: str | None = None) -> Any:
+def redact(value: Any, settings: bool = False) -> Any:
     """Replace logins, passwords and keys by ***, in a text or in nested dicts and lists of texts.
 
-    Args:
-        value: the text, or what holds texts.
-        key: dotted, of a setting or "" for all of them; it tells of secrets, too. None where it is no setting.
+    Of settings, the keys tell of secrets, too.
     """
-    if isinstance(value, dict):
-        return {name: redact(each, None if key is None else f"{key}.{name}") for name, each in value.items()}
-    if isinstance(value, list):
-        return [redact(each, key) for each in value]
-    if key and is_secret(key) and written_out(value):
-        return HIDDEN
+    return _change(value, lambda each, key: HIDDEN if settings and is_secret(key, each) else _redact(each))
+
+
+def _redact(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     word, _, given = value.partition("=")
-    if OVERRIDE.match(value) and is_secret(word) and written_out(given):
+    is_override = OVERRIDE.match(value)
+    if is_override and is_secret(word, given):
         return f"{word}={HIDDEN}"
-    text = redact_text(value, ".cfg" if OVERRIDE.match(value) and "{" in value else ".md")
+    text = redact_text(value, "x.cfg" if is_override and "{" in value else "x.md")
     text = BARE.sub(lambda found: f"{found[1]}{HIDDEN}" if written_out(found[2], 4) else found[0], text)
     return hide_logins(text, all_of_them=True)
 
 
-def is_secret(key: str) -> bool:
-    """Whether a setting of this dotted key is a secret, or a part of one."""
-    return not key.rpartition(".")[2].startswith("_") and any(KEY.fullmatch(part) for part in key.split("."))
+def _change(value: Any, change: Callable[[Any, str], Any], key: str = "") -> Any:
+    """Change each value in nested dicts and lists, by a function that is given its dotted key, too."""
+    if isinstance(value, dict):
+        return {name: _change(each, change, f"{key}.{name}" if key else str(name)) for name, each in value.items()}
+    return [_change(each, change, key) for each in value] if isinstance(value, list) else change(value, key)
 
 
-def secret_settings(value: Any, key: str = "") -> Iterator[str]:
+def is_secret(key: str, value: Any = HIDDEN[0] + "x") -> bool:
+    """Whether a setting of this dotted key is a secret, or a part of one, that is written out."""
+    named = not key.rpartition(".")[2].startswith("_") and any(KEY.fullmatch(part) for part in key.split("."))
+    return named and written_out(value)
+
+
+def secret_settings(settings: Any) -> list[str]:
     """List the settings, by their dotted keys, in which a password or a key is written out."""
-    if isinstance(value, dict | list):
-        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from secret_settings(each, f"{key}.{name}" if key else str(name))
-    elif (is_secret(key) and written_out(value)) or (isinstance(value, str) and SHAPES.search(value)):
-        yield key
+    found: list[str] = []
+    _change(settings, lambda value, key: found.append(key) if is_secret(key, value) or SHAPES.search(str(value)) else 0)
+    return found
 
 
 def keep_references(value: Any, key: str = "") -> Any:
     """Escape what refers to a secret in settings that are about to be resolved, so that they go on referring to it."""
-    if isinstance(value, dict):
-        return {name: keep_references(each, f"{key}.{name}") for name, each in value.items()}
-    if isinstance(value, list):
-        return [keep_references(each, key) for each in value]
-    if not isinstance(value, str):
-        return value
 
-    def keep(found: re.Match[str]) -> str:
-        return found[0].replace("${", "\\${") if is_secret(key) or FROM_SECRET.match(found[0]) else found[0]
+    def keep(found: re.Match[str], name: str) -> str:
+        return found[0].replace("${", "\\${") if is_secret(name) or FROM_SECRET.match(found[0]) else found[0]
 
-    return RESOLVED.sub(keep, value)
+    def change(each: Any, name: str) -> Any:
+        return RESOLVED.sub(lambda found: keep(found, name), each) if isinstance(each, str) else each
+
+    return _change(value, change, key)

@@ -102,18 +102,14 @@ def require_unedited(run: Path) -> None:
 
 
 def require_no_secret(run: Path) -> None:
-    """Refuse, with a UserError, to give to others a run that has a password or a key in it, as one of old may have."""
+    """Refuse, with a UserError, to give to others a run in whose texts a password or a key stands."""
     record = records.read_record(run)
-    settings = record["inputs"]["config"]
-    found = [records.RECORD] if redact(record) != record or redact(settings, "") != settings else []
-    found += [
+    found = [
         name for name in (CONFIG, PATCH) if (run / name).is_file() and why_private(name, (run / name).read_bytes())
     ]
-    if found:
-        raise UserError(
-            f"{os.path.relpath(run)}/{found[0]} has a password or a key in it: take it out of the settings or the code,"
-            " train again, and give that run to others."
-        )
+    if found := [records.RECORD] * (redact(record) != record) or found:
+        mend = "take it out of the settings or the code, train again, and give that run to others"
+        raise UserError(f"{os.path.relpath(run)}/{found[0]} has a password or a key in it: {mend}.")
 
 
 def _name(run: Path, record: Record) -> list[str]:
