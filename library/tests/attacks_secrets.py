@@ -326,7 +326,7 @@ def word_is_hidden(text: str, folder: Path) -> None:
 
 def setting_is_refused(settings: dict[str, Any], folder: Path) -> None:
     """A setting that is a secret is refused before anything is written, and would be hidden."""
-    cfg = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), settings)
+    cfg: Any = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), settings)
     try:
         config.check(cfg)
     except UserError as error:
@@ -338,8 +338,9 @@ def setting_is_refused(settings: dict[str, Any], folder: Path) -> None:
 
 def reference_is_kept(settings: dict[str, Any], folder: Path) -> None:
     """A setting that refers to a secret goes on referring to it, in what is recorded and in what is trained again."""
-    cfg = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), settings, {"note": r"\${literal}"})
-    config.check(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "note"]))
+    cfg: Any = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), settings)
+    config.check(cfg)
+    cfg.note = r"\${literal}"
     before = os.environ.pop("MY_TOKEN", None)
     saved = inputs.portable_config(cfg)  # also where the variable is not set
     record = {"inputs": {"config": inputs.settings_that_count(cfg)}}
@@ -528,8 +529,8 @@ def _cases() -> list[Attack]:
     ):
         found.append(Attack("setting", f"value {number}", partial(setting_is_refused, {"model": {"password": value}})))
     for kind in ("GitHub", "AWS", "a private key"):
-        case = {"model": {"anything": [SHAPES[kind] + PLANTED * (kind == "GitHub")]}}
-        found.append(Attack("setting", f"{kind} by another name", partial(setting_is_refused, case)))
+        more = {"model": {"anything": [SHAPES[kind] + PLANTED * (kind == "GitHub")]}}
+        found.append(Attack("setting", f"{kind} by another name", partial(setting_is_refused, more)))
     for value in (
         "${oc.env:MY_TOKEN}",
         "Bearer ${oc.env:MY_TOKEN}",

@@ -166,7 +166,7 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     # the weights of the reference, which Git has not either, stay here
     listed = {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
     withheld = {name: why_private(name, path.read_bytes()) for name, path in listed.items()}
-    withheld |= {name: "private by its name" for name in data if is_private(name)}
+    withheld |= {name: "private by its name" for name in data if is_private(name) and not name.startswith("data/")}
     remarks += [f"{name} was left out ({reason})" for name, reason in withheld.items() if reason]
     listed |= {name: root / name for name in data if (root / name).exists()}
     files |= {name: path for name, path in listed.items() if not withheld.get(name)}

@@ -144,7 +144,11 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             described["snapshot"] = text(
                 root, "commit-tree", tree, "-p", commit, "-m", f"The code of {run}", **NOBODY, **apart
             )
-        missing += private
+        if private:
+            mend = "let .gitignore name such files, and code and settings read secrets from the environment"
+            missing.append(
+                f"the state of the code that Git keeps has none of {', '.join(f'{name} ({reason})' for name, reason in private.items())}: {mend}"
+            )
         if large:
             described["left_out"] = {_printable(name): size for name, size in large.items()}
         try:
@@ -156,10 +160,8 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             missing.append(f"Git could not keep the code's state under refs/runs/{run} ({reason}): {where}")
 
 
-def _tree(
-    root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None
-) -> tuple[str, dict[str, int], list[str]]:
-    """Write the tree of all files that are there; with it comes what `_left_out` finds.
+def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None) -> tuple[str, Any, Any]:
+    """Write the tree of all files that are there, but for what `_left_out` finds, which comes with it.
 
     Args:
         root: the project's folder.
@@ -173,7 +175,7 @@ def _tree(
     except NoGit:  # the index that it began with is damaged
         Path(apart["GIT_INDEX_FILE"]).unlink(missing_ok=True)
         git(root, *around, "read-tree", "--reset", commit, **apart)
-    large, private, remarks = _left_out(root, around, apart)
+    large, private = _left_out(root, around, apart)
     ignored = _ignored(root, results())  # which Git refuses to have named, and leaves out by itself
     names = [*(name for name in results() if name not in ignored), *large, *private]
     prefix = text(root, "rev-parse", "--show-prefix")
@@ -185,7 +187,7 @@ def _tree(
             raise
         missing.append(f"Git could not take in every file ({reason}), so keep a copy of the rest with the run")
         _call(root, [*around, "add", "--all", "--ignore-errors", "--", ".", *excluded], apart)
-    return text(root, *around, "write-tree", **apart), large, remarks
+    return text(root, *around, "write-tree", **apart), large, private
 
 
 def _without_filters(root: Path) -> list[str]:
@@ -241,28 +243,20 @@ def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
         return None
 
 
-def _left_out(
-    root: Path, around: Sequence[str], apart: dict[str, str]
-) -> tuple[dict[str, int], dict[str, str], list[str]]:
-    """List the files that are not committed as they are, and are not to be kept.
-
-    Returns:
-        Those too large to be code, in bytes; those that are private, and why; a sentence on the latter.
-    """
+def _left_out(root: Path, around: Sequence[str], apart: dict[str, str]) -> tuple[dict[str, int], dict[str, str]]:
+    """List the files that are not committed as they are and not to be kept: too large, in bytes; private, and why."""
     words = [*around, "ls-files", "--others", "--modified", "--exclude-standard", "-z"]
     large, private, made = {}, {}, tuple(f"{each}/" for each in results())
-    for name in sorted(set(os.fsdecode(git(root, *words, **apart)).split("\0"))):
+    for name in sorted(set(os.fsdecode(git(root, *words, **apart)).split("\0")) - {""}):
         path = root / name
-        if not name or name.startswith(made):
-            continue
         with suppress(OSError):  # gone by now
+            if name.startswith(made):
+                continue
             if path.is_file() and (size := path.stat().st_size) > MOST_BYTES:
                 large[name] = size
             elif reason := why_private(name, path.read_bytes() if path.is_file() and not path.is_symlink() else b""):
                 private[name] = reason
-    listed = ", ".join(f"{name} ({reason})" for name, reason in private.items())
-    mend = "let .gitignore name such files, and code and settings read secrets from the environment"
-    return large, private, [f"the state of the code that is kept has no {listed}: {mend}"] if private else []
+    return large, private
 
 
 def export_snapshot(root: Path, source: dict[str, Any], run: Path, target: Path) -> None:

@@ -65,14 +65,16 @@ LINE = re.compile(
 OVERRIDE = re.compile(r"[+~]*[\w./@:-]+=")
 KEY = re.compile(rf"(?i).*{ENDS}")
 OF_CODE = (".py", ".pyi", ".ipynb", ".md", ".rst", ".txt", ".html", ".tex", ".csv", ".svg", ".bib", ".js", ".css")
-# what is no secret: what refers to one, and what stands for one
-REFERENCE = re.compile(r"\$?\{\{[^{}]*\}\}|\$\{[^{}]*\}|\$\([^()]*\)|\$\w+|\{[^{}]*\}|<[^<>]*>|%\(?\w+\)?s?|%\w+%")
+# what is no secret: what refers to one, unless it gives one in case that there is none, and what stands for one
+REFERENCE = re.compile(
+    r"\$?\{\{[^{}]*\}\}|\$\{(?!oc\.env:\s*\w+\s*,(?!\s*(?:null|''|\"\")?\s*\}))[^{}]*\}|\$\([^()]*\)|\$\w+|(?<!\$)\{[^{}]*\}"
+    r"|<[^<>]*>|%\(?\w+\)?s?|%\w+%"
+)
 EMPTY = re.compile(
     r"(?i)\W*|(?:bearer|basic|token)\s*|null|none|true|false|str|inherit|not set|x{3,}|change.?me|\.\.\.|your\b.*"
     r"|string|example|dummy|secret|pass|my.?password|passw(?:or)?d|token|api.?key"
     r"|(?:~|\.{1,2})?/?(?:[\w.-]+/)*[\w-]+\.(?:json|ya?ml|toml|pem|key|txt)"
 )
-DEFAULT = re.compile(r"oc\.env:\s*\w+\s*,(?!\s*(?:null|''|\"\")?\s*\})")  # a secret may be what is taken instead
 RESOLVED = re.compile(r"\$\{(?!hydra:)[\w.]+:[^{}]*(?:\$\{[^{}]*\}[^{}]*)*\}")
 FROM_SECRET = re.compile(
     r"(?i)\$\{(?:oc\.decode:\s*\$\{)?oc\.env:\w*(?:token|key|secret|pass|passw\w*|pwd|pw|credential|auth)s?\s*[,}]"
@@ -98,8 +100,6 @@ def written_out(value: Any, least: int = 1) -> bool:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return False
     text, before = re.sub(r"[ \t]#.*", "", str(value)).strip().strip("\"',"), ""
-    if DEFAULT.search(text):
-        return True
     while text != before:
         text, before = REFERENCE.sub("", text), text
     return len(text) >= least and not EMPTY.fullmatch(text)
@@ -132,7 +132,11 @@ def redact(value: Any, settings: bool = False) -> Any:
 
     Of settings, the keys tell of secrets, too.
     """
-    return _change(value, lambda each, key: HIDDEN if settings and is_secret(key, each) else _redact(each))
+
+    def hide(each: Any, key: str) -> Any:
+        return HIDDEN if settings and is_secret(key) and written_out(each) else _redact(each)
+
+    return _change(value, hide)
 
 
 def _redact(value: Any) -> Any:
@@ -140,7 +144,7 @@ def _redact(value: Any) -> Any:
         return value
     word, _, given = value.partition("=")
     is_override = OVERRIDE.match(value)
-    if is_override and is_secret(word, given):
+    if is_override and is_secret(word) and written_out(given):
         return f"{word}={HIDDEN}"
     text = redact_text(value, "x.cfg" if is_override and "{" in value else "x.md")
     text = BARE.sub(lambda found: f"{found[1]}{HIDDEN}" if written_out(found[2], 4) else found[0], text)
@@ -154,17 +158,16 @@ def _change(value: Any, change: Callable[[Any, str], Any], key: str = "") -> Any
     return [_change(each, change, key) for each in value] if isinstance(value, list) else change(value, key)
 
 
-def is_secret(key: str, value: Any = HIDDEN[0] + "x") -> bool:
-    """Whether a setting of this dotted key is a secret, or a part of one, that is written out."""
-    named = not key.rpartition(".")[2].startswith("_") and any(KEY.fullmatch(part) for part in key.split("."))
-    return named and written_out(value)
+def is_secret(key: str) -> bool:
+    """Whether a setting of this dotted key is a secret, or a part of one."""
+    return not key.rpartition(".")[2].startswith("_") and any(KEY.fullmatch(part) for part in key.split("."))
 
 
 def secret_settings(settings: Any) -> list[str]:
     """List the settings, by their dotted keys, in which a password or a key is written out."""
-    found: list[str] = []
-    _change(settings, lambda value, key: found.append(key) if is_secret(key, value) or SHAPES.search(str(value)) else 0)
-    return found
+    found: list[tuple[str, Any]] = []
+    _change(settings, lambda value, key: found.append((key, value)))
+    return [key for key, value in found if (is_secret(key) and written_out(value)) or SHAPES.search(str(value))]
 
 
 def keep_references(value: Any, key: str = "") -> Any:
@@ -173,7 +176,6 @@ def keep_references(value: Any, key: str = "") -> Any:
     def keep(found: re.Match[str], name: str) -> str:
         return found[0].replace("${", "\\${") if is_secret(name) or FROM_SECRET.match(found[0]) else found[0]
 
-    def change(each: Any, name: str) -> Any:
-        return RESOLVED.sub(lambda found: keep(found, name), each) if isinstance(each, str) else each
-
-    return _change(value, change, key)
+    return _change(
+        value, lambda each, name: RESOLVED.sub(lambda m: keep(m, name), each) if "$" in str(each) else each, key
+    )

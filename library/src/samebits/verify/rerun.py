@@ -129,9 +129,8 @@ def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConf
             return [merge(value, None, key) for value in recorded]
         if isinstance(recorded, str):
             text = f"{root}/{recorded[2:]}" if recorded.startswith("./") else recorded
-            if (
-                keep_references(text, key) == text
-            ):  # it is resolved: what looks like a reference is none, but to a secret
+            if keep_references(text, key) == text:  # else it refers to a secret
+                # it is resolved: what looks like a reference is none
                 text = re.sub(r"(\\*)\$\{(?!oc\.(?:env|decode):)", r"\1\1\\${", text)
             return text.replace(RUN_PATH, f"${{{project().paths}.run}}")
         return recorded
