@@ -303,6 +303,11 @@ def file_is_seen(name: str, text: str, folder: Path) -> None:
     assert PLANTED not in hidden and RANDOM[:16] not in hidden and secrets.why_private(name, hidden.encode()) == ""
 
 
+def utf16_is_seen(name: str, folder: Path) -> None:
+    """A key is seen in a file as Windows writes it, too."""
+    assert secrets.why_private(name, SHAPES["GitHub"].encode("utf-16"))
+
+
 def file_is_honest(name: str, folder: Path) -> None:
     """A file without a secret goes into the state of the code."""
     found, _ = kept(folder, name, HONEST_FILES[name])
@@ -520,6 +525,8 @@ def _cases() -> list[Attack]:
         for number, text in enumerate(texts):
             case = partial(file_is_seen, name, text.format(P) + "\n")
             found.append(Attack("password by its name", f"{name} {number}", case))
+    utf16 = partial(utf16_is_seen, "notes.txt")
+    found.append(Attack("key in a file", "UTF-16", utf16))
     found += [Attack("address", text, partial(address_is_hidden, text.replace("{}", P))) for text in ADDRESSES]
     for place, make in PLACES.items():
         for key in KEYS:

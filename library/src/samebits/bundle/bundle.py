@@ -311,12 +311,9 @@ def _without_secrets(target: Path) -> list[str]:
     remarks, package = [], target / project().package.relative_to(project().root)
     for path in _files(target):
         name = path.relative_to(target).as_posix()
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
-        hidden = hide_logins(text, all_of_them=name.startswith("configs/"))
-        reason = why_private(name, hidden.encode())
+        text = path.read_bytes().decode(errors="surrogateescape")
+        hidden = text if "\0" in text else hide_logins(text, all_of_them=name.startswith("configs/"))
+        reason = why_private(name, hidden.encode(errors="surrogateescape"))
         if hidden == text and not reason:
             continue
         if path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py"):
@@ -329,6 +326,6 @@ def _without_secrets(target: Path) -> list[str]:
             path.unlink()
             remarks.append(f"{name} was left out ({reason})")
         else:
-            path.write_bytes(hidden.encode())
+            path.write_bytes(hidden.encode(errors="surrogateescape"))
             remarks.append(f"in {name}, the login in an address was replaced by {HIDDEN}")
     return remarks

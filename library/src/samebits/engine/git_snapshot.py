@@ -111,7 +111,7 @@ def drop(root: Path, run: str) -> None:
 
 
 def private_states(root: Path) -> list[tuple[str, str]]:
-    """List the runs whose state of the code, as older versions kept it, has a file with a private name, and that file."""
+    """List the runs whose state of the code, kept by an older version, has a file of a private name; and which."""
     words = ("--no-walk", "--author=^run <run@localhost>$", "--glob=refs/runs/*", "--name-only", "--format=%x00%s")
     commits = (each.split("\n") for each in text(root, "log", *words).split("\0")[1:])
     return [(subject.split()[-1], name) for subject, *names in commits for name in names if is_private(name)]
@@ -146,9 +146,8 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             )
         if private:
             mend = "let .gitignore name such files, and code and settings read secrets from the environment"
-            missing.append(
-                f"the state of the code that Git keeps has none of {', '.join(f'{name} ({reason})' for name, reason in private.items())}: {mend}"
-            )
+            listed = ", ".join(f"{name} ({reason})" for name, reason in private.items())
+            missing.append(f"left out of the state of the code that is kept: {listed}: {mend}")
         if large:
             described["left_out"] = {_printable(name): size for name, size in large.items()}
         try:

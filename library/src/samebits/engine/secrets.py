@@ -91,7 +91,7 @@ def why_private(name: str, content: bytes) -> str:
     """Say why a file is not for others; nothing where it is."""
     if is_private(name):
         return "private by its name"
-    text = content.decode(errors="replace")
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
     return "it holds a password or a key" if "\0" not in text and redact_text(text, name) != text else ""
 
 
@@ -176,6 +176,7 @@ def keep_references(value: Any, key: str = "") -> Any:
     def keep(found: re.Match[str], name: str) -> str:
         return found[0].replace("${", "\\${") if is_secret(name) or FROM_SECRET.match(found[0]) else found[0]
 
-    return _change(
-        value, lambda each, name: RESOLVED.sub(lambda m: keep(m, name), each) if "$" in str(each) else each, key
-    )
+    def change(each: Any, name: str) -> Any:
+        return RESOLVED.sub(lambda found: keep(found, name), each) if isinstance(each, str) else each
+
+    return _change(value, change, key)
