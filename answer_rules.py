@@ -62,6 +62,14 @@ def refusal(answers: Mapping[str, Any]) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?", answers["github_owner"]):
         return f"github_owner: {answers['github_owner']!r} is not a user or group name; try for example 'my-lab'."
     remote = answers["dvc_remote"]
+    # a port is no password, but what else stands between a colon and an @, or is called so, may be one
+    if re.search(
+        r"://([^/@:]*:(?!\d{1,5}(/|$)).*@|[^/@]*:[^/@]*@)|(?i:[?&][^=]*(sig|key|token|secret|passw)[^=]*=)", remote
+    ):
+        return (
+            "dvc_remote holds a password, and would be committed: leave the password out, and give it later in"
+            " the project by `.venv/bin/dvc remote modify --local storage password <password>`."
+        )
     if remote and not re.fullmatch(r"([a-z0-9]+://[^\s\"'#;{}]+|/[^\"'#;{}]*)", remote):
         return (
             f"dvc_remote: {remote!r} is neither a URL nor an absolute path without quotes, braces, # and ;;"

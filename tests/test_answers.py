@@ -78,6 +78,8 @@ REFUSED = [
     ("github_owner", "a b"),
     ("dvc_remote", "relative/path"),
     ("dvc_remote", 's3://bucket/"x"'),
+    ("dvc_remote", "https://me:pass@word/1@host/x"),
+    ("dvc_remote", "azure://container/x?sig=abc"),
     ("description", "two\nlines"),
     ("description", "bell\a"),
 ]

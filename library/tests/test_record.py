@@ -59,7 +59,7 @@ def test_the_seal_tells_of_edits(trained: Path) -> None:
 
 
 def test_addresses_lose_their_passwords() -> None:
-    redact = module("samebits.engine.files").redact
+    redact = module("samebits.engine.secrets").redact
     kept = ["https://example.org/a@b", "git@example.org:me/it.git", "https://example.org/?page=2", 3, None, "a@b.org"]
     assert redact(kept) == kept
     hidden = {

@@ -21,12 +21,13 @@ from urllib.parse import urlsplit
 from .engine import git_snapshot
 from .engine import record as records
 from .engine.errors import UserError, require_packages
-from .engine.files import redact, write_atomically
+from .engine.files import write_atomically
 from .engine.git_snapshot import NoGit
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run
-from .verify.provenance_diff import require_unedited
+from .engine.secrets import redact
+from .verify.provenance_diff import require_no_secret, require_unedited
 
 BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the shared runs"
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
@@ -157,6 +158,7 @@ def require_shareable(names: Iterable[str], root: Path) -> None:
                 f"{place}/{WEIGHTS} is missing, so it cannot be shared: move the run away, or train it again."
             )
         require_unedited(run)
+        require_no_secret(run)
 
 
 @contextmanager
@@ -198,6 +200,10 @@ def main(arguments: argparse.Namespace) -> None:
     with open_repository() as (repo, address):
         with storage_errors(str(root)):
             git_snapshot.text(root, "rev-parse", "--show-toplevel")
+            private = git_snapshot.private_states(root)
+        for run, name in private:
+            mend = f"git update-ref -d refs/runs/{run} forgets that state of the code ({len(private)} files in all)"
+            raise UserError(f"refs/runs/{run} holds {name}, which is private, and would be shared with it: {mend}.")
         before = shared_runs(root)
         here = {name for name in before if (root / "models" / name).is_dir()}
         names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))

@@ -26,26 +26,24 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
+from ..engine.files import DISK_FULL, present_sha256, replace_atomically
 from ..engine.git_snapshot import results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
 from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
+from ..engine.secrets import HIDDEN, WORDS, hide_logins, is_private, redact, why_private
 from ..report.documents import read_project
 from ..verify import provenance_diff, verdict_files
 from ..verify.data_stages import LOCK, dvc_md5
-from ..verify.provenance_diff import require_unedited
+from ..verify.provenance_diff import require_no_secret, require_unedited
 from .crate import METADATA, Contents, describe
 
 BLOCK = 2**20  # bytes
 SLOW = 100_000_000  # bytes from which on a progress bar is shown
 PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf", ".safetensors")  # do not get smaller
-# Private, or of this computer alone, whether Git knows of it or not
-PRIVATE = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "config.local")
 CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
 REPLACED = ("data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
-PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
 CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
@@ -143,6 +141,7 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     """Check a run, and collect what belongs to it; files that are not those here are written to `staging`."""
     record, shown = records.read_finished(run), os.path.relpath(run)
     require_unedited(run)
+    require_no_secret(run)
     if not (run / WEIGHTS).exists():
         raise UserError(f"{shown}/{WEIGHTS} is missing: fetch it (make pull), or train it again (make train).")
     origin = record["inputs"].get("origin", {}).get("files", [])
@@ -165,8 +164,12 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     written = [] if project().adopted else _files(root / "reports")
     reports = {path.relative_to(root).as_posix(): path for path in written if not path.is_symlink()}
     # the weights of the reference, which Git has not either, stay here
-    files |= {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
-    files |= {name: root / name for name in data if (root / name).exists()}
+    listed = {name: path for name, path in reports.items() if not is_left_out(name) and path.name != WEIGHTS}
+    withheld = {name: why_private(name, path.read_bytes()) for name, path in listed.items()}
+    withheld |= {name: "private by its name" for name in data if is_private(name) and not name.startswith("data/")}
+    remarks += [f"{name} was left out ({reason})" for name, reason in withheld.items() if reason]
+    listed |= {name: root / name for name in data if (root / name).exists()}
+    files |= {name: path for name, path in listed.items() if not withheld.get(name)}
     files.pop(LOCK, None)  # by which the data in the bundle would be taken for what other code has made
     if (root / LOCK).exists() and all(dvc_md5(root / name) == dvc_md5(staging / name) for name in ("src", "dvc.yaml")):
         files[LOCK] = root / LOCK
@@ -206,8 +209,8 @@ def _data(name: str, record: Record, cfg: DictConfig, root: Path) -> dict[str, s
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a file of this path belongs to this computer alone."""
-    return any(fnmatch.fnmatch(part, pattern) for part in Path(name).parts for pattern in (*PRIVATE, *CACHES))
+    """Whether a file of this path belongs to this computer alone, whether Git knows of it or not."""
+    return is_private(name) or any(fnmatch.fnmatch(part, pattern) for part in Path(name).parts for pattern in CACHES)
 
 
 def write_project(record: Record, run: Path, target: Path) -> list[str]:
@@ -229,11 +232,10 @@ def write_project(record: Record, run: Path, target: Path) -> list[str]:
                 _delete(entry)
     remarks = [*_add_outside(record, target), *_edited_library(record, target), *_leave_out(target)]
     _require_recorded(record, target)
-    remarks += _without_logins(target)
     config = target / ".dvc/config"
     if config.exists():
         config.write_text(without_git(config.read_text(encoding="utf-8")), encoding="utf-8")
-    return remarks
+    return remarks + _without_secrets(target)
 
 
 def without_git(config: str) -> str:
@@ -260,7 +262,7 @@ def _leave_out(target: Path) -> list[str]:
             content = path.read_bytes()
             path.unlink()
             path.write_bytes(content)
-        elif path.is_symlink() or (path.exists() and is_left_out(path.name)):
+        elif path.is_symlink() or (path.exists() and is_left_out(path.relative_to(target).as_posix())):
             name, reason = path.relative_to(target), "a link" if path.is_symlink() else "private, or a cache"
             remarks.append(f"{name.as_posix()} was left out ({reason})")
             _delete(path)
@@ -304,24 +306,26 @@ def _require_recorded(record: Record, target: Path) -> None:
         raise UserError(f"the state of the code that Git keeps is not the recorded one ({name}): {INSTEAD}.")
 
 
-def _without_logins(target: Path) -> list[str]:
-    """Replace passwords in addresses; where the bytes are inputs of the run, refuse."""
+def _without_secrets(target: Path) -> list[str]:
+    """Replace passwords in addresses, remove files with other ones; where the bytes are inputs of the run, refuse."""
     remarks, package = [], target / project().package.relative_to(project().root)
     for path in _files(target):
-        name = path.relative_to(target)
-        is_input = path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
+        name = path.relative_to(target).as_posix()
+        text = path.read_bytes().decode(errors="surrogateescape")
+        hidden = text if "\0" in text else hide_logins(text, all_of_them=name.startswith("configs/"))
+        reason = why_private(name, hidden.encode(errors="surrogateescape"))
+        if hidden == text and not reason:
             continue
-        hidden = redact(text) if name.parts[0] == "configs" else PASSWORD.sub(HIDDEN, text)
-        if hidden == text or (path.suffix == ".py" and not is_input):  # tests of what is done with passwords
-            continue
-        if is_input:
+        if path.parent == target / "requirements" or (path.is_relative_to(package) and path.suffix == ".py"):
             raise UserError(
-                f"{name} has an address with a password in it, and cannot be changed, because it is part of what the"
-                " run was made of: take the password out, then `make train` and `make bundle`."
+                f"{name} has {'a password or a key' if reason else 'an address with a password'} in it, and cannot be"
+                " changed, because it is part of what the run was made of: take that out, then `make train` and"
+                " `make bundle`."
             )
-        path.write_bytes(hidden.encode())
-        remarks.append(f"in {name}, the login in an address was replaced by {HIDDEN}")
+        if reason:
+            path.unlink()
+            remarks.append(f"{name} was left out ({reason})")
+        else:
+            path.write_bytes(hidden.encode(errors="surrogateescape"))
+            remarks.append(f"in {name}, the login in an address was replaced by {HIDDEN}")
     return remarks

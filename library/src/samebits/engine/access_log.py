@@ -23,8 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .files import WORDS, bytes_sha256, hash_cache, home, json_sha256, portable_name
+from .files import bytes_sha256, hash_cache, home, json_sha256, portable_name
 from .inputs import hashes
+from .secrets import WORDS
 
 FOLDER = "accesses"  # in the directory of a run that has not finished; afterwards the record holds what is in it
 EVENTS = {

@@ -18,6 +18,7 @@ from . import distributed
 from .adoption import complete, load_program, own_words, register_groups
 from .errors import UserError
 from .project import project
+from .secrets import secret_settings
 
 HYDRA = "${hydra:"  # begins what is looked up in Hydra's own settings
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -133,6 +134,11 @@ def check(cfg: DictConfig, saved: bool = False) -> None:
                 f"there is no setting {name!r}{hint}: declare a new one in configs/train.yaml;"
                 " a file in configs/experiment/ starts with the line `# @package _global_`."
             )
+    for key in () if saved else secret_settings(OmegaConf.to_container(cfg)):
+        raise UserError(
+            f"{key} holds a password or a key, and settings are recorded for others to read: in configs/, make it"
+            " ${oc.env:MY_TOKEN}, and give the variable MY_TOKEN to the command that trains."
+        )
     for key, accepts, wanted in RULES:
         if adopted and not key.startswith(OF_ANY_PROJECT):
             continue

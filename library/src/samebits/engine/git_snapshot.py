@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .files import bytes_sha256, redact
+from .files import bytes_sha256
 from .project import project
+from .secrets import is_private, redact, redact_text, why_private
 
 PATCH = "code.patch"
 MOST_BYTES = 5_000_000  # of a file that is not committed; larger ones are no code
@@ -109,6 +110,13 @@ def drop(root: Path, run: str) -> None:
         git(root, "update-ref", "-d", f"refs/runs/{run}")
 
 
+def private_states(root: Path) -> list[tuple[str, str]]:
+    """List the runs whose state of the code, kept by an older version, has a file of a private name; and which."""
+    words = ("--no-walk", "--author=^run <run@localhost>$", "--glob=refs/runs/*", "--name-only", "--format=%x00%s")
+    commits = (each.split("\n") for each in text(root, "log", *words).split("\0")[1:])
+    return [(subject.split()[-1], name) for subject, *names in commits for name in names if is_private(name)]
+
+
 def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any], missing: list[str]) -> None:
     """Keep how the code differs from the commit; describe it, and add sentences on what is missing."""
     commit = described["commit"]
@@ -120,22 +128,26 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             shutil.copy2(real, apart["GIT_INDEX_FILE"])
         new = Path(folder) / "objects"
         try:
-            tree, large = _tree(root, commit, apart)
+            tree, large, private = _tree(root, commit, apart)
         except NoGit:  # something cannot be taken in: all that can be, outside of the repository first
             new.mkdir()
             apart |= {"GIT_OBJECT_DIRECTORY": str(new), "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects.resolve())}
-            tree, large = _tree(root, commit, apart, missing)
+            tree, large, private = _tree(root, commit, apart, missing)
         missing += _changed_inside(root, apart)
         compare = ("diff-tree", "-r", "--relative", "--no-ext-diff", commit, tree)
         changed = os.fsdecode(git(root, *compare, "--name-only", "-z", **apart)).split("\0")
         described |= {"changed": [_printable(name) for name in changed if name], "snapshot": commit}
         if patch := git(root, *compare, "-p", "--binary", **apart):
-            content = redact(patch.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+            content = redact_text(patch.decode(errors="surrogateescape"), PATCH).encode(errors="surrogateescape")
             (directory / PATCH).write_bytes(content)
             described["patch"] = bytes_sha256(content)
             described["snapshot"] = text(
                 root, "commit-tree", tree, "-p", commit, "-m", f"The code of {run}", **NOBODY, **apart
             )
+        if private:
+            mend = "let .gitignore name such files, and code and settings read secrets from the environment"
+            listed = ", ".join(f"{name} ({reason})" for name, reason in private.items())
+            missing.append(f"left out of the state of the code that is kept: {listed}: {mend}")
         if large:
             described["left_out"] = {_printable(name): size for name, size in large.items()}
         try:
@@ -147,8 +159,8 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
             missing.append(f"Git could not keep the code's state under refs/runs/{run} ({reason}): {where}")
 
 
-def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None) -> tuple[str, Any]:
-    """Write the tree of all files that are there; with it come those that are too large to be code, in bytes.
+def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | None = None) -> tuple[str, Any, Any]:
+    """Write the tree of all files that are there, but for what `_left_out` finds, which comes with it.
 
     Args:
         root: the project's folder.
@@ -162,9 +174,9 @@ def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | N
     except NoGit:  # the index that it began with is damaged
         Path(apart["GIT_INDEX_FILE"]).unlink(missing_ok=True)
         git(root, *around, "read-tree", "--reset", commit, **apart)
-    large = _large(root, around, apart)
+    large, private = _left_out(root, around, apart)
     ignored = _ignored(root, results())  # which Git refuses to have named, and leaves out by itself
-    names = [*(name for name in results() if name not in ignored), *large]
+    names = [*(name for name in results() if name not in ignored), *large, *private]
     prefix = text(root, "rev-parse", "--show-prefix")
     excluded = [f":(exclude,top,literal){prefix}{name}" for name in names]
     try:
@@ -174,7 +186,7 @@ def _tree(root: Path, commit: str, apart: dict[str, str], missing: list[str] | N
             raise
         missing.append(f"Git could not take in every file ({reason}), so keep a copy of the rest with the run")
         _call(root, [*around, "add", "--all", "--ignore-errors", "--", ".", *excluded], apart)
-    return text(root, *around, "write-tree", **apart), large
+    return text(root, *around, "write-tree", **apart), large, private
 
 
 def _without_filters(root: Path) -> list[str]:
@@ -230,16 +242,20 @@ def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
         return None
 
 
-def _large(root: Path, around: Sequence[str], apart: dict[str, str]) -> dict[str, int]:
-    """List the files that are not committed as they are and too large to be code: path and bytes."""
+def _left_out(root: Path, around: Sequence[str], apart: dict[str, str]) -> tuple[dict[str, int], dict[str, str]]:
+    """List the files that are not committed as they are and not to be kept: too large, in bytes; private, and why."""
     words = [*around, "ls-files", "--others", "--modified", "--exclude-standard", "-z"]
-    found = {}
-    for name in os.fsdecode(git(root, *words, **apart)).split("\0"):
+    large, private, made = {}, {}, tuple(f"{each}/" for each in results())
+    for name in sorted(set(os.fsdecode(git(root, *words, **apart)).split("\0")) - {""}):
+        path = root / name
         with suppress(OSError):  # gone by now
-            if name and (root / name).is_file() and (size := (root / name).stat().st_size) > MOST_BYTES:
-                found[name] = size
-    made = tuple(f"{each}/" for each in results())
-    return {name: size for name, size in sorted(found.items()) if not name.startswith(made)}
+            if name.startswith(made):
+                continue
+            if path.is_file() and (size := path.stat().st_size) > MOST_BYTES:
+                large[name] = size
+            elif reason := why_private(name, path.read_bytes() if path.is_file() and not path.is_symlink() else b""):
+                private[name] = reason
+    return large, private
 
 
 def export_snapshot(root: Path, source: dict[str, Any], run: Path, target: Path) -> None:

@@ -26,10 +26,10 @@ from .files import (
     hash_cache,
     json_sha256,
     locate,
-    redact,
     write_atomically,
 )
 from .project import Project, project
+from .secrets import keep_references, redact
 
 LIBRARY = Path(__file__).resolve().parents[1]
 RUN_PATH = "<run>"
@@ -77,7 +77,7 @@ NOT_INPUTS = (
 def portable_config(cfg: DictConfig) -> DictConfig:
     """Resolve the configuration to the same text on every machine: `.` is the project's folder, RUN_PATH the run's.
 
-    Passwords in addresses are left out.
+    Secrets are left out; what refers to one, as `${oc.env:HF_TOKEN}`, stays as it is.
     """
     return OmegaConf.create(_portable(cfg))
 
@@ -87,8 +87,9 @@ def _portable(cfg: DictConfig) -> dict[str, Any]:
     OmegaConf.set_struct(copy, False)
     copy[project().paths].root = "."
     copy[project().paths].run = RUN_PATH
-    plain = OmegaConf.to_container(copy, resolve=True)
-    return dict(redact(without_root(plain, project().root) if project().adopted else plain))
+    referring = keep_references(written := OmegaConf.to_container(copy))
+    plain = OmegaConf.to_container(copy if referring == written else OmegaConf.create(referring), resolve=True)
+    return dict(redact(without_root(plain, project().root) if project().adopted else plain, settings=True))
 
 
 def settings_that_count(cfg: DictConfig) -> dict[str, Any]:

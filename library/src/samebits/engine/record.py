@@ -32,10 +32,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import file_sha256, hash_cache, json_sha256, only_process, present_sha256, redact, write_atomically
+from .files import file_sha256, hash_cache, json_sha256, only_process, present_sha256, write_atomically
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
+from .secrets import redact
 from .trace_reader import TRACE
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
@@ -295,7 +296,7 @@ def find_run(
     """
     digits, fold = inputs_id(inputs), fold_of(inputs["config"])
     # no hidden folder, and no name that Git refuses, for the state of the code is kept by it
-    readable = re.sub(r"[^A-Za-z0-9_=.,+-]|^\.|\.(?=\.)", "_", f"{name}-{fold}" if fold else str(name))
+    readable = re.sub(r"[^A-Za-z0-9_=.,+-]|^\.|\.(?=\.)", "_", f"{redact(name)}-{fold}" if fold else redact(str(name)))
     if len(readable) > LONGEST_NAME:  # its middle tells the least: the model is at the beginning, the seed at the end
         readable = f"{readable[: LONGEST_NAME // 2 - 1]}--{readable[1 - LONGEST_NAME // 2 :]}"
     run_id = f"{readable}-{digits}"

@@ -21,8 +21,9 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial
 
 from ..engine.command_line import LIBRARY_CONFIGS, counts
-from ..engine.files import redact, write_atomically
+from ..engine.files import write_atomically
 from ..engine.project import project
+from ..engine.secrets import redact
 from ..report.documents import Project, write_page
 from ..report.figures import Figure, canvas, remove_others, save, scale, short
 from .search_config import Search

@@ -32,10 +32,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..engine.errors import UserError
-from ..engine.files import json_sha256, only_process, redact
+from ..engine.files import json_sha256, only_process
 from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
 from ..engine.project import project
 from ..engine.record import RunDirectory, find_run
+from ..engine.secrets import redact
 from ..sweep.plan import compose_run
 from ..verify.provenance_diff import differing
 from .results import Results, copy_study, failure_reason, read_results

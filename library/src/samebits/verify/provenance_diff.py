@@ -40,6 +40,7 @@ from ..engine.inputs import (
 )
 from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
+from ..engine.secrets import redact, why_private
 from ..engine.trace_reader import TRACE
 from .verdict_files import tampered
 
@@ -98,6 +99,17 @@ def require_unedited(run: Path) -> None:
             f"{name} is no result ({found[0]}): restore its files, and let make reproduce RUN={name} say IDENTICAL; or"
             " move it away, then train again."
         )
+
+
+def require_no_secret(run: Path) -> None:
+    """Refuse, with a UserError, to give to others a run in whose texts a password or a key stands."""
+    record = records.read_record(run)
+    found = [
+        name for name in (CONFIG, PATCH) if (run / name).is_file() and why_private(name, (run / name).read_bytes())
+    ]
+    if found := [records.RECORD] * (redact(record) != record) or found:
+        mend = "take it out of the settings or the code, train again, and give that run to others"
+        raise UserError(f"{os.path.relpath(run)}/{found[0]} has a password or a key in it: {mend}.")
 
 
 def _name(run: Path, record: Record) -> list[str]:

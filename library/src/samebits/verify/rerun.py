@@ -21,6 +21,7 @@ from ..engine.errors import UserError
 from ..engine.inputs import RUN_PATH
 from ..engine.project import project
 from ..engine.record import PROBE, RECORD, Record
+from ..engine.secrets import keep_references
 from .comparison import Result, recorded_result
 
 LAST_LINES = 12  # of a training that failed
@@ -120,16 +121,17 @@ def recorded_settings(record: Record, saved: DictConfig, root: Path) -> DictConf
         root: of the project whose data is read.
     """
 
-    def merge(recorded: Any, kept: Any) -> Any:
-        if isinstance(recorded, dict) and isinstance(kept, dict):
-            return kept | {key: merge(value, kept.get(key)) for key, value in recorded.items()}
-        if isinstance(recorded, list):
-            return [merge(value, None) for value in recorded]
+    def merge(recorded: Any, kept: Any, key: str = "") -> Any:
         if isinstance(recorded, dict):
-            return {key: merge(value, None) for key, value in recorded.items()}
+            others = kept if isinstance(kept, dict) else {}
+            return others | {name: merge(each, others.get(name), f"{key}.{name}") for name, each in recorded.items()}
+        if isinstance(recorded, list):
+            return [merge(value, None, key) for value in recorded]
         if isinstance(recorded, str):
             text = f"{root}/{recorded[2:]}" if recorded.startswith("./") else recorded
-            text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # it is resolved: what looks like a reference is none
+            if keep_references(text, key) == text:  # else it refers to a secret
+                # it is resolved: what looks like a reference is none
+                text = re.sub(r"(\\*)\$\{(?!oc\.(?:env|decode):)", r"\1\1\\${", text)
             return text.replace(RUN_PATH, f"${{{project().paths}.run}}")
         return recorded
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
-from ..engine.files import redact, write_atomically
+from ..engine.files import write_atomically
 from ..engine.project import project
 from ..engine.record import read_finished
+from ..engine.secrets import redact
 from ..engine.trace_reader import Divergence
 from .comparison import Comparison, WeightDiff, places, print_diff, print_results, print_table, terminal
 from .environment_diff import LOADED, in_words, may_change_results
