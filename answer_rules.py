@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ LONGEST_NAME = 100  # characters: what GitHub takes; an image's name may have 23
 
 # Folders of the generated project, and modules that are not called like their distribution in the locks.
 TAKEN = {
-    "_pytest", "_yaml", "absl", "antlr4", "argon2", "attr", "azure", "bs4", "configs", "conftest", "cuda", "cv2", "data",
-    "databricks", "dateutil", "docs", "dotenv", "dvc_http", "dvc_studio_client", "flufl", "fonttools", "functorch", "git",
-    "gitdb", "google", "googleapiclient", "graphql", "grpc", "hydra", "hydra_plugins", "ipykernel_launcher", "isympy",
-    "jupyter", "jupyterlab_server", "jwt", "lightning", "lightning_fabric", "lightning_utilities", "markdown_it",
-    "mlflow", "models", "mpl_toolkits", "mypyc", "notebooks", "nvidia", "opentelemetry", "pip", "pkg_resources", "proto",
-    "psycopg2", "public", "py", "pydantic_core", "pydevd_plugins", "pylab", "pythonjsonlogger", "pytorch_lightning",
-    "references", "reports", "requirements", "rpds", "ruamel", "samebits", "setuptools", "shared", "sitecustomize",
-    "sklearn", "src", "tensorboard", "test", "tests", "torch", "torchgen", "torchvision", "triton", "usercustomize", "uv",
-    "validate", "vendor", "wandb", "websocket", "xdist", "yaml", "zc", "zmq",
+    "_pytest", "_yaml", "absl", "antlr4", "argon2", "attr", "azure", "bs4", "configs", "conftest", "cuda", "cv2",
+    "data", "databricks", "dateutil", "docs", "dotenv", "dvc_http", "dvc_studio_client", "flufl", "fonttools",
+    "functorch", "git", "gitdb", "google", "googleapiclient", "graphql", "grpc", "hydra", "hydra_plugins",
+    "ipykernel_launcher", "isympy", "jupyter", "jupyterlab_server", "jwt", "lightning", "lightning_fabric",
+    "lightning_utilities", "markdown_it", "mlflow", "models", "mpl_toolkits", "mypyc", "notebooks", "nvidia",
+    "opentelemetry", "pip", "pkg_resources", "proto", "psycopg2", "public", "py", "pydantic_core", "pydevd_plugins",
+    "pylab", "pythonjsonlogger", "pytorch_lightning", "references", "reports", "requirements", "rpds", "ruamel",
+    "samebits", "setuptools", "shared", "sitecustomize", "sklearn", "src", "tensorboard", "test", "tests", "torch",
+    "torchgen", "torchvision", "triton", "usercustomize", "uv", "validate", "vendor", "wandb", "websocket", "xdist",
+    "yaml", "zc", "zmq",
 }  # fmt: skip
 # Names that Windows keeps for devices: a repository with such a folder cannot be cloned there.
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
@@ -43,6 +45,7 @@ SLUG = r"(?![0-9A-Fa-f]{64}\Z)[A-Za-z0-9]+(?:(?:__?|-+)[A-Za-z0-9]+)*"
 REMOTE = r"(?!.*%\()(?:(?:ssh|https?|s3|gs|azure)://[^\s/\"'`#;{}\\][^\s\"'`#;{}\\]*|/[^\"'`#;{}]*)"
 
 
+@cache
 def locked_packages(lock: str = "main") -> set[str]:
     """List what a lock of the generated project installs, in the spelling of modules; `*` for all locks."""
     found = Path(__file__).parent.glob(f"*/requirements/{lock}.txt")

@@ -1,7 +1,9 @@
 """Stands in for Python, uv and df in a setup that takes no time: writes folders for packages, as slowly as it is told.
 
-A folder that leads the PATH has links of these names to a script that runs this file. As the real ones, it takes a package whose *.dist-info
-is there for installed, makes that folder before the package is whole, and finds no pip where pip was not written.
+A folder that leads the PATH has links of these names to a script that runs this file. As the real ones, it takes a
+package whose *.dist-info is there for installed, makes that folder before the package is whole, and finds no pip where
+pip was not written.
+
 Environment variables: STEP_SECONDS, KILL_AT (the step at which all that belongs to this `make setup` is killed),
 FAULT (download or disk), STEPS (a file that counts the steps).
 """

@@ -9,8 +9,8 @@ import pytest
 from . import attacks_setup
 from .attack import Attack
 
-# every fourth, of each sort
-FEW = [*attacks_setup.CASES[:24:4], *attacks_setup.CASES[24:32:4], *attacks_setup.CASES[32:52:7], *attacks_setup.CASES[52:]]
+STEPS, ALL = attacks_setup.STEPS, attacks_setup.CASES
+FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 8 : 4], *ALL[STEPS + 8 : STEPS + 28 : 9], *ALL[STEPS + 28 :]]
 
 
 @pytest.mark.parametrize("attack", FEW, ids=lambda attack: attack.name)
