@@ -119,7 +119,7 @@ def drawn(count: int = SETS) -> list[Answers]:
     """Draw so many sets that are accepted, and check the sentence of each that is not."""
     found: list[Answers] = []
 
-    @settings(max_examples=4 * count, phases=[Phase.generate], derandomize=True, database=None, deadline=None,
+    @settings(max_examples=4 * count + 50, phases=[Phase.generate], derandomize=True, database=None, deadline=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(sets())
     def draw(answers: Answers) -> None:

@@ -72,12 +72,12 @@ except OSError:
     pass  # a file system without locks
 os.execv("/bin/sh", ["sh", script, "locked"])' requirements/install.sh
 
-case $accelerator in cpu) need=2000 ;; *) need=9000 ;; esac
+case $accelerator in cpu) size=2 ;; *) size=9 ;; esac # GB, about
 unfinished() { # $*: what failed
     for folder in "$VENV" . "${UV_CACHE_DIR:-${HOME:-/}}" "${TMPDIR:-/tmp}"; do
         free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')
-        [ "${free:-$need}" -ge "$need" ] || fail "$*: the disk of $folder has $free MB left, and the packages take about" \
-            "$need MB: make room, then run make setup again."
+        [ "${free:-9999}" -ge $((size * 250)) ] || fail "$*: the disk of $folder has $free MB left, and the packages take about" \
+            "$size GB: make room, then run make setup again."
     done
     fail "$*, as it says above: run make setup again when that is mended; what was fetched is not fetched again."
 }
