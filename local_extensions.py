@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jinja2.ext import Extension
 from answer_rules import refusal
 
 TEMPLATE = Path(__file__).resolve().parent
+FOLDER = "{{cookiecutter.project_slug}}"
 
 
 def quoted(text: str) -> str:
@@ -36,16 +37,23 @@ def hex_json(value: Any) -> str:
     return json.dumps(value).encode().hex()
 
 
-def checked(answers: Mapping[str, Any]) -> str:
-    """Refuse answers that cannot work while nothing has been written yet.
+def accepted(answers: Mapping[str, Any]) -> str:
+    """Return the name of the project's folder, or refuse answers that cannot work while nothing has been written yet.
 
-    The hook before generation would be too late: cookiecutter has made the folder by then (of a slug with a slash it
-    removes only the last part again), and it prints a traceback under the hook's sentence.
+    A hook before generation would be too late: cookiecutter has made the folder by then (of a slug with a slash it
+    removes only the last part again), and it prints a traceback under the hook's sentence. A question of its own
+    could be answered: `__checked=yes`.
     """
     sentence = refusal(answers)
     if sentence:
         raise FailedHookException(f"{sentence} Nothing was generated.")
-    return "yes"
+    return str(answers["project_slug"])
+
+
+def callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """List the modules whose functions led here, innermost first, each with the function's variables."""
+    for frame, _line in traceback.walk_stack(None):
+        yield frame.f_globals.get("__name__", ""), frame.f_locals
 
 
 def origin(_: Any) -> dict[str, Any]:
@@ -58,10 +66,10 @@ def origin(_: Any) -> dict[str, Any]:
         `folder`, and under cruft `command` with what it writes into .cruft.json besides: checkout, directory, skip.
     """
     found: dict[str, Any] = {"folder": str(TEMPLATE)}
-    for frame, _line in traceback.walk_stack(None):
-        package, _dot, command = frame.f_globals.get("__name__", "").rpartition(".")
+    for module, variables in callers():
+        package, _dot, command = module.rpartition(".")
         if package == "cruft._commands":
-            words = {name: frame.f_locals.get(name) for name in ("checkout", "directory", "skip")}
+            words = {name: variables.get(name) for name in ("checkout", "directory", "skip")}
             return {**found, "command": command, **words}
     return found
 
@@ -71,7 +79,7 @@ class Answers(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        filters = (quoted, one_line, hex_json, refusal, checked, origin)
+        filters = (quoted, one_line, hex_json, accepted, origin)
         environment.filters.update({function.__name__: function for function in filters})
         self.defaults = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).values()
         # `cruft update` renders two versions of the template in one process: the second shall import its own modules
@@ -81,11 +89,14 @@ class Answers(Extension):
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Keep cookiecutter from evaluating `{{ }}` in an answer such as `description='f{{x}}'`.
 
-        A source with a name is a file. Of those without, only the defaults in cookiecutter.json, the hooks and the
-        paths of the template are meant to be rendered.
+        A source with a name is a file. Of those without, the hooks, the paths of the template and the defaults in
+        cookiecutter.json are meant to be rendered. The first path is the name of the project's folder.
         """
-        is_path = "{{cookiecutter." in source
-        is_hook = source.startswith('"""')
-        if name is None and source not in self.defaults and not is_path and not is_hook:
-            return "{% raw %}" + source + "{% endraw %}"
-        return source
+        modules = {module for module, _ in callers()}
+        if "cookiecutter.generate" in modules and source == FOLDER:
+            return "{{ cookiecutter | accepted }}"
+        is_path = "cookiecutter.generate" in modules and "{{cookiecutter." in source
+        is_default = "cookiecutter.generate" not in modules and source in self.defaults
+        if name is not None or is_path or is_default or "cookiecutter.hooks" in modules:
+            return source
+        return '{{ "' + "".join(f"\\U{ord(char):08x}" for char in source) + '" }}'

@@ -63,7 +63,6 @@ class Project:
 def lend_environment(owner: Path, other: Path) -> None:
     """Give a project the environment of another one, by hard links: it saves the installation, and a gigabyte."""
     subprocess.run(["cp", "--archive", "--link", str(owner / ".venv"), str(other / ".venv")], check=True)
-    (other / ".venv/.installed").unlink()  # the environment was moved
 
 
 def fresh(project: Project, folder: Path) -> Project:

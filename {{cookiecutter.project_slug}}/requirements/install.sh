@@ -45,15 +45,56 @@ if [ -n "$before" ] && [ "$before" != "$PWD" ]; then
     echo "$VENV was made in $before, and would work on what lies there: it is installed anew for this folder."
 fi
 [ ! -e "$VENV" ] || [ -w "$VENV" ] || fail "$VENV is older than the locks and read-only: in a container, run docker compose build."
-if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c pass 2>/dev/null; then
-    python=
-    for candidate in "python$version" python3 python "$(uv python find "$version" 2>/dev/null || true)"; do
-        [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$version" ] || continue
-        python=$candidate
-        break
+# An installation that was cut off leaves folders that installers take for packages; none of it is used again.
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+find_python() {
+    for python in "python$version" python3 python "$(uv python find "$version" 2>/dev/null || true)"; do
+        [ "$(version_of "$python")" != "$version" ] || return 0
     done
-    [ -n "$python" ] || fail "Python $version was not found: install it (for example with: uv python install $version)."
-    "$python" -m venv --clear "$VENV" || fail "the environment $VENV could not be made: on Debian and Ubuntu, apt install python$version-venv."
+    fail "Python $version was not found: install it (for example with: uv python install $version)."
+}
+python=$VENV/bin/python
+whole=
+if [ -e "$VENV/.installed" ] && [ "$(version_of "$python")" = "$version" ]; then whole=yes; fi
+[ -n "$whole" ] || find_python
+# One at a time. The lock is on this file, is handed on to all that is started below, and goes with the last of them.
+[ "${1:-}" = locked ] || exec "$python" -c 'import fcntl, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+script = sys.argv[1]
+lock = os.open(script, os.O_RDWR if os.access(script, os.W_OK) else os.O_RDONLY)
+os.set_inheritable(lock, True)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Another make setup is at work in this folder: waiting for it.", flush=True)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+except OSError:
+    pass  # a file system without locks
+os.execv("/bin/sh", ["sh", script, "locked"])' requirements/install.sh
+
+case $accelerator in cpu) size=2 ;; *) size=9 ;; esac # GB, about
+unfinished() { # $*: what failed
+    for folder in "$VENV" . "${UV_CACHE_DIR:-${HOME:-/}}" "${TMPDIR:-/tmp}"; do
+        free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')
+        [ "${free:-9999}" -ge $((size * 250)) ] || fail "$*: the disk of $folder has $free MB left, and the packages take about" \
+            "$size GB: make room, then run make setup again."
+    done
+    fail "$*, as it says above: run make setup again when that is mended; what was fetched is not fetched again."
+}
+if [ -z "$whole" ]; then
+    for mark in "$VENV"/.choices* "$VENV/pyvenv.cfg"; do [ ! -e "$mark" ] || break; done
+    [ -e "$mark" ] || [ -z "$(ls -A "$VENV" 2>/dev/null)" ] || fail "VENV is '$VENV', which holds other things than an" \
+        "environment: name a folder that is not there yet."
+fi
+{
+    mkdir -p "$VENV" && printf 'accelerator=%s\nextras=%s\n' "$accelerator" "$extras" >"$VENV/.choices.new" &&
+        mv -f "$VENV/.choices.new" "$VENV/.choices"
+} || unfinished "the environment $VENV could not be made"
+if [ -z "$whole" ]; then
+    find "$VENV/" -mindepth 1 -maxdepth 1 ! -name .choices -exec rm -rf {} +
+    find_python # again: the PATH may lead into what has just been removed
+    "$python" -m venv "$VENV" || unfinished "the environment $VENV could not be made (Debian and Ubuntu want:" \
+        "apt install python$version-venv)"
 fi
 rm -f "$VENV/.installed"
 echo "Installing the locked packages ($accelerator${extras:+, }$extras) into $VENV with $INSTALLER."
@@ -61,29 +102,34 @@ echo "Installing the locked packages ($accelerator${extras:+, }$extras) into $VE
 if [ "$INSTALLER" = uv ]; then
     uv=$(command -v uv || true)
     if [ -z "$uv" ]; then
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt ||
+            unfinished "uv could not be installed"
         uv=$VENV/bin/uv
     fi
     [ "$accelerator" = cuda ] || . requirements/torch-source.sh
     # Packages that come as source are built with the locked setuptools: build isolation would fetch one without a hash.
-    "$uv" pip install --quiet --python "$VENV/bin/python" --require-hashes -r requirements/build.txt
+    "$uv" pip install --quiet --python "$VENV/bin/python" --require-hashes -r requirements/build.txt ||
+        unfinished "the packages could not be installed"
     # shellcheck disable=SC2086 # bytecode: without it, every start would take seconds longer
-    "$uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode --reinstall-package samebits $locks
+    "$uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode --reinstall-package samebits $locks ||
+        unfinished "the packages could not be installed"
 else
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt ||
+        unfinished "the packages could not be installed"
     # pip leaves what is there already: another wheel of the same version, and the library of before make eject
     "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes samebits 2>/dev/null
     # shellcheck disable=SC2046,SC2086
     "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes --no-deps --no-build-isolation $(printf -- '-r %s ' $locks) ||
-        fail "pip could not install the locks, as it says above. If it misses torch: PyTorch's CPU build is not among the packages" \
-            "that it finds by itself, so set PIP_FIND_LINKS=<folder with the wheel> or PIP_EXTRA_INDEX_URL=<the CPU index that" \
-            "pytorch.org names>, or use uv."
+        unfinished "the packages could not be installed (if pip misses torch: PyTorch's CPU build is not among those that it" \
+            "finds by itself, so set PIP_FIND_LINKS=<folder with the wheel> or PIP_EXTRA_INDEX_URL=<the CPU index that" \
+            "pytorch.org names>, or use uv)"
 fi
 if [ -d src ]; then # not so while a container image is built: there the project is mounted later
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable . ||
+        unfinished "the project could not be installed into its environment"
 fi
 if [ -d .git ] && [ "$VENV" = .venv ]; then # the hooks in .pre-commit-config.yaml run from there
     "$VENV/bin/python" -m pre_commit install >/dev/null || echo "The checks before each commit were not installed (pre-commit)."
 fi
-printf 'accelerator=%s\nextras=%s\n' "$accelerator" "$extras" >"$VENV/.choices"
-echo "$state" >"$VENV/.installed"
+{ echo "$state" >"$VENV/.installed.new" && mv -f "$VENV/.installed.new" "$VENV/.installed"; } ||
+    unfinished "the environment $VENV is not complete"

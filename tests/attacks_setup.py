@@ -1,0 +1,227 @@
+"""Attacks on `make setup`: cut off at every step and at random instants, twice at once, no network, a full disk.
+
+`python -m tests.attacks_setup` tries those whose packages are stand-ins (a minute); with --real, twenty interruptions
+of real installations as well, each followed by a real training (an hour; 2 GB in the folder for temporary files).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache, partial
+from pathlib import Path
+
+from .attack import Attack
+from .baking import TEMPLATE, bake
+
+SCRIPT = f"""#!/bin/sh
+exec "{sys.executable}" -I -S "{TEMPLATE}/tests/stand_ins.py" "$0" "$@"
+"""
+STEPS = 24  # of a first installation, by tests/stand_ins.py
+KIND = "make setup"
+SECONDS = 120  # after which a command hangs
+
+
+@cache
+def generated() -> Path:
+    """Generate a project once; it is only copied."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return bake(folder / "out").project
+
+
+class Setup:
+    """A fresh project in a folder, with stand-ins before everything else in the PATH."""
+
+    def __init__(self, folder: Path, real: bool = False) -> None:
+        self.path = Path(shutil.copytree(generated(), folder / "project", symlinks=True))
+        self.counter = folder / "steps.txt"
+        self.variables = {name: value for name, value in os.environ.items() if name not in ("VENV", "MAKEFLAGS")}
+        if real:
+            return
+        binaries = folder / "bin"
+        binaries.mkdir()
+        self.stand_in = folder / "stand-in"
+        self.stand_in.write_text(SCRIPT)
+        self.stand_in.chmod(0o755)
+        for name in ("python3.11", "python3", "python", "uv"):
+            (binaries / name).symlink_to(self.stand_in)
+        self.counter.touch()
+        self.variables |= {
+            "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
+            "STEPS": str(self.counter),
+            "STAND_IN": str(self.stand_in),
+            "REAL_PYTHON": sys.executable,
+        }
+
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """Start make in a process group of its own."""
+        return subprocess.Popen(
+            ["make", *words],
+            cwd=self.path,
+            env=self.variables | variables,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def make(self, *words: str, status: int = 0, **variables: str) -> str:
+        """Run make to its end; return what it printed."""
+        process = self.start(*words, **variables)
+        try:
+            output, _ = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise AssertionError(f"make {' '.join(words)} hangs") from None
+        assert process.returncode == status, f"make {' '.join(words)} ended with {process.returncode}:\n{output}"
+        return output
+
+    def steps(self) -> list[str]:
+        return self.counter.read_text().splitlines()
+
+    def works(self) -> None:
+        """Set up, and let the environment do something; then there is nothing to set up any more."""
+        assert "No module" not in self.make("setup")
+        assert "works" in self.make("train")
+        before = self.steps()
+        assert self.make("setup") == "" and self.steps() == before
+
+
+def cut_at_a_step(number: int, folder: Path) -> None:
+    setup = Setup(folder)
+    setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(number))
+    assert len(setup.steps()) == number, "the installation has fewer steps"
+    setup.works()
+
+
+def renewal_cut_at_a_step(number: int, folder: Path) -> None:
+    """Cut off the installation of a changed lock; what was chosen at first is still chosen."""
+    setup = Setup(folder)
+    setup.make("setup", "EXTRAS=mlflow")
+    with (setup.path / "requirements/main.txt").open("a") as lock:
+        lock.write("# changed\n")
+    setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(len(setup.steps()) + number))
+    setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(len(setup.steps()) + 1))
+    setup.works()
+    assert "extras=mlflow\n" in (setup.path / ".venv/.choices").read_text()
+
+
+def cut_at_random(seed: int, folder: Path) -> None:
+    """Send a signal to all processes, or kill make alone, at an instant between the start and the end."""
+    draw = random.Random(seed)
+    setup = Setup(folder)
+    process = setup.start("setup", STEP_SECONDS="0.03")
+    time.sleep(draw.uniform(0, 3))
+    number = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[seed % 4]
+    if process.poll() is None:
+        os.killpg(process.pid, number) if seed % 5 else process.kill()
+    setup.works()  # at once: what still runs is waited for
+    process.communicate(timeout=SECONDS)
+
+
+def at_once(count: int, folder: Path) -> None:
+    setup = Setup(folder)
+    processes = [setup.start("setup", STEP_SECONDS="0.02") for _ in range(count)]
+    said = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
+    assert len(setup.steps()) == STEPS, "installed more than once"
+    assert sum("waiting for it" in words for words in said) == count - 1, said
+    setup.works()
+
+
+def fails_in_a_sentence(fault: str, part: str, folder: Path) -> None:
+    setup = Setup(folder)
+    if fault == "disk":
+        (folder / "bin/df").symlink_to(setup.stand_in)
+    output = setup.make("setup", status=2, FAULT=fault)
+    (sentence,) = [line for line in output.splitlines() if line.startswith("error: the ")]
+    assert part in sentence and "run make setup again" in sentence and "Traceback" not in output, output
+    (folder / "bin/df").unlink(missing_ok=True)
+    setup.works()
+
+
+def strange_place(kind: str, folder: Path) -> None:
+    """Put something else where the environment goes."""
+    setup = Setup(folder)
+    place = setup.path / ".venv"
+    elsewhere = folder / "elsewhere"
+    if kind == "a file":
+        place.write_text("mine")
+    elif kind == "a dangling link":
+        place.symlink_to(elsewhere)
+    elif kind == "a folder of mine":
+        place.mkdir()
+        (place / "thesis.tex").write_text("mine")
+    elif kind == "a link to a folder":
+        elsewhere.mkdir()
+        place.symlink_to(elsewhere)
+    elif kind == "an empty folder":
+        place.mkdir()
+    elif kind == "another environment":
+        (place / "bin").mkdir(parents=True)
+        (place / "pyvenv.cfg").touch()
+        (place / "bin/python").symlink_to("/nowhere/python3.11")
+    if kind in REFUSED_PLACES:
+        output = setup.make("setup", status=2)
+        assert len([line for line in output.splitlines() if line.startswith("error: ")]) == 1, output
+        assert kind == "a dangling link" or (place if place.is_file() else place / "thesis.tex").read_text() == "mine"
+        assert not setup.steps()
+    else:
+        setup.works()
+        assert (elsewhere / "bin/python").exists() == (kind == "a link to a folder")
+
+
+def cut_for_real(seed: int, folder: Path) -> None:
+    """Interrupt real installations, then set up and train."""
+    draw = random.Random(seed)
+    setup = Setup(folder, real=True)
+    process = setup.start("setup")
+    time.sleep(draw.choice((draw.uniform(0, 6), draw.uniform(0, 60))))
+    if process.poll() is None:
+        os.killpg(process.pid, (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[seed % 3])
+    process.communicate(timeout=SECONDS)
+    done = subprocess.run(["make", "train"], cwd=setup.path, env=setup.variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (setup.path / "models/main/record.json").exists()
+    shutil.rmtree(setup.path)  # a gigabyte and a half
+
+
+REFUSED_PLACES = ("a file", "a dangling link", "a folder of mine")
+PLACES = (*REFUSED_PLACES, "a link to a folder", "an empty folder", "another environment")
+CASES = [
+    *(Attack(KIND, f"killed at step {number}", partial(cut_at_a_step, number)) for number in range(1, STEPS + 1)),
+    *(Attack(KIND, f"renewal killed at step {n}", partial(renewal_cut_at_a_step, n)) for n in range(1, 9)),
+    *(Attack(KIND, f"interrupted at random, {seed}", partial(cut_at_random, seed)) for seed in range(20)),
+    *(Attack(KIND, f"{count} at once", partial(at_once, count)) for count in (2, 5)),
+    Attack(KIND, "no network", partial(fails_in_a_sentence, "download", "as it says above")),
+    Attack(KIND, "full disk", partial(fails_in_a_sentence, "disk", "has 2 MB left")),
+    *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
+]
+REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(20)]
+
+
+def main() -> int:
+    """Try all, print what fails, and return how many did."""
+    failed = 0
+    for attack in CASES + (REAL if "--real" in sys.argv else []):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                attack.check(Path(folder))
+            except AssertionError as error:
+                failed += 1
+                print(f"{attack.kind}, {attack.name}: {error}", flush=True)
+    print(f"{KIND}: {len(CASES)} tried, {failed} failed")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main()))
