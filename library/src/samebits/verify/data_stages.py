@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..engine.code_closure import code_closure, targets
 from ..engine.config import compose
 from ..engine.errors import UserError
-from ..engine.files import JUNK, file_sha256
+from ..engine.files import JUNK, file_sha256, is_there, open_file
 from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
 from ..engine.record import Record, settings_of
@@ -38,12 +38,17 @@ OF_TRAINING = ("module", "card", "folds")  # settings of the data that preparing
 
 
 def read_stages(path: Path) -> dict[str, Stage]:
-    """Read the stages of dvc.yaml or dvc.lock; none where there is no such file, or it cannot be read."""
-    try:
-        stages = yaml.load(path.read_bytes(), LOADER)["stages"].items()
-        return {name: stage for name, stage in stages if isinstance(stage, dict)}
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+    """Read the stages of dvc.yaml or dvc.lock; none where there is no such file, a UserError where it is damaged."""
+    if not is_there(path):
         return {}
+    try:
+        with open_file(path) as file:
+            stages = ((yaml.load(file, LOADER) or {}).get("stages") or {}).items()
+        return {name: stage for name, stage in stages if isinstance(stage, dict)}
+    except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+        reason = "it holds no stages" if isinstance(error, AttributeError) else " ".join(str(error).split())
+        mend = "or delete it, and `make train` makes it anew" if path.name == LOCK else "or take the template's again"
+        raise UserError(f"{path} is damaged ({reason}): restore it (git checkout -- {path.name}), {mend}.") from None
 
 
 def read_pipeline(path: Path, items: Iterable[str]) -> dict[str, Stage]:
