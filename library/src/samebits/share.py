@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from .engine import git_snapshot
 from .engine import record as records
 from .engine.errors import UserError, require_packages
-from .engine.files import is_there, redact, write_atomically
+from .engine.files import redact, write_atomically
 from .engine.git_snapshot import NoGit
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
@@ -129,7 +129,7 @@ def finished_runs(root: Path) -> set[str]:
         try:
             finished = records.read_json(run / RECORD)["observed"]["status"] == "finished"
         except (UserError, KeyError, TypeError):
-            finished = is_there(run / RECORD)  # `require_shareable` names what is wrong with it
+            finished = os.path.lexists(run / RECORD)  # `require_shareable` names what is wrong with it
             if not finished:
                 print(f"warning: {run.name} is left out, since its {RECORD} is missing.", file=sys.stderr)
         if finished and not run.name.startswith(NEVER_SHARED):

@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, HIDDEN, WORDS, is_there, present_sha256, redact, replace_atomically
+from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
 from ..engine.git_snapshot import results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
@@ -53,7 +53,7 @@ INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 def main(arguments: argparse.Namespace) -> None:
     """Write a bundle, and print what it is for."""
-    run: Path = arguments.run or (main_run() if is_there(main_run() / RECORD) else newest_run())
+    run: Path = arguments.run or (main_run() if os.path.lexists(main_run() / RECORD) else newest_run())
     if run.is_file():
         raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
     path, number, remarks = bundle(run, not arguments.without_data)

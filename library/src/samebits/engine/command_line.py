@@ -57,16 +57,8 @@ def usage(command: str) -> str:
 
 
 USER_MISTAKE, UNREAD = 2, 141  # exit statuses
-DENIED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENXIO,
-    errno.ELOOP,
-)  # OSError.errno where a file or folder may not be used
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ELOOP)  # or no folder, where one is to be
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *NO_FILE)  # OSError.errno where a file or folder may not be used
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
 SHOW = {"--cfg", "-c", "--info", "-i"}  # Hydra's own: print, and do nothing

@@ -61,7 +61,7 @@ def write_sealed(path: Path, write: Callable[[Any], Any]) -> None:
 def is_sealed(path: Path) -> bool:
     """Whether a file is there, whole and unchanged since `write_sealed`."""
     try:
-        with open_file(path) as file:
+        with opened(path) as file:
             left = os.fstat(file.fileno()).st_size - SEAL
             sha256 = hashlib.sha256()
             while left > 0 and (block := file.read(min(left, 2**20))):
@@ -234,7 +234,7 @@ def files_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
-def open_file(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
     """Open a file to be read; an OSError where it is none: of a named pipe nobody knows when it is written to."""
     at_once = getattr(os, "O_NONBLOCK", 0)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once))  # noqa: SIM115
@@ -244,36 +244,23 @@ def open_file(path: Path) -> IO[bytes]:
     raise OSError(errno.ENXIO, "it is no file", str(path))
 
 
-def is_there(path: Path) -> bool:
-    """Whether there is something of this name, also a link that leads nowhere."""
-    return os.path.lexists(path)
-
-
 SHARED = Path("/dev/shm")  # memory through which processes hand over batches
 
 
 def no_room(error: Exception, folder: Path | str) -> str | None:
-    """Say where there is no room, and what makes some; None where the error is another one.
-
-    Args:
-        error: an OSError that may not name the file, or what PyTorch raises where memory is shared.
-        folder: that was written to.
-    """
-    place, shared = folder, bool(re.search(r"</torch_.*No space left|out of shared memory", str(error)))
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        place = error.filename or folder
-        shared = error.filename is None and SHARED.is_dir() and shutil.disk_usage(SHARED).free < 2**20
-    elif not shared:
-        return None
-    if shared:
+    """Say where there is no room, if not in the folder that was written to, and what makes some; None at other errors."""
+    full = isinstance(error, OSError) and error.errno in DISK_FULL
+    name = error.filename if isinstance(error, OSError) else None
+    shared = full and name is None and SHARED.is_dir() and shutil.disk_usage(SHARED).free < 2**20
+    if shared or re.search(r"</torch_.*No space left|out of shared memory", str(error)):
         mend = f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"
         return f"{SHARED}, through which processes hand over batches, is full: {mend}"
-    return f"{place} is full ({error.strerror}): make room"  # type: ignore[attr-defined] # an OSError
+    return f"{name or folder} is full: make room" if full else None
 
 
 def file_sha256(path: Path) -> str:
     """Hash a file's whole content; hexadecimal."""
-    with open_file(path) as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

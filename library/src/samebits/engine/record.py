@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import resource
 import shlex
@@ -33,17 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import (
-    file_sha256,
-    hash_cache,
-    is_there,
-    json_sha256,
-    only_process,
-    open_file,
-    present_sha256,
-    redact,
-    write_atomically,
-)
+from .files import file_sha256, hash_cache, json_sha256, only_process, opened, present_sha256, redact, write_atomically
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
@@ -72,17 +63,16 @@ def write_record(directory: Path, record: Record) -> None:
 
 def run_folders(models: Path) -> list[Path]:
     """List the folders of runs, sorted: whatever has a file of theirs, or is a link that leads nowhere."""
-    found = sorted(models.iterdir()) if models.is_dir() else []
-    runs = (path for path in found if any(is_there(path / name) for name in PUBLISHED) or not path.exists())
-    return [path for path in runs if not path.name.startswith(".")]
+    found = sorted(path for path in models.iterdir() if path.name[0] != ".") if models.is_dir() else []
+    return [path for path in found if any(os.path.lexists(path / name) for name in PUBLISHED) or not path.exists()]
 
 
 def no_files(directory: Path) -> list[str]:
     """Say in a sentence of each of a run's files that something else is in its place, or it may not be read."""
     found = []
-    for path in filter(is_there, (directory / name for name in PUBLISHED)):
+    for path in filter(os.path.lexists, (directory / name for name in PUBLISHED)):
         try:
-            open_file(path).close()
+            opened(path).close()
         except OSError as error:
             if path.name != WEIGHTS or error.errno != errno.ENOENT:  # a link into an emptied cache: as in a clone
                 found.append(f"{path.name} cannot be read ({error.strerror})")
@@ -101,7 +91,7 @@ def read_record(directory: Path) -> Record:
         UserError: there is none, or it is none of this format.
     """
     path = directory / RECORD
-    if not is_there(path):
+    if not os.path.lexists(path):
         raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
     record = read_json(path)
     try:
@@ -123,7 +113,7 @@ RESTORE = "restore it (git checkout -- {}), or move its folder away and train ag
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of a run; a UserError where it holds no JSON object, or cannot be read."""
     try:
-        with open_file(path) as file:
+        with opened(path) as file:
             found = json.load(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -212,13 +202,13 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: metrics.json is written last."""
-        return is_there(self.directory / METRICS)
+        return os.path.lexists(self.directory / METRICS)
 
     @property
     def record(self) -> Record:
         """The record as it is; empty before the run has begun."""
         path = self.directory / RECORD
-        return read_json(path) if is_there(path) else {}
+        return read_json(path) if os.path.lexists(path) else {}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -350,7 +340,7 @@ def write_metrics(path: Path, metrics: dict[str, float]) -> None:
 def read_usage(path: Path) -> dict[str, Any]:
     """Read the file; empty where nothing is written."""
     try:
-        with open_file(path) as file:
+        with opened(path) as file:
             usage = json.load(file)
     except (OSError, ValueError):
         return {}

@@ -35,7 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..engine.errors import UserError
-from ..engine.files import json_sha256, only_process, redact
+from ..engine.files import json_sha256, only_process, opened, redact
 from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
 from ..engine.project import project
 from ..engine.record import RunDirectory, find_run
@@ -302,6 +302,8 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
         if kind == "sqlite" and url.database in (None, "", ":memory:"):
             raise UserError(f"{setting}, which names no file: write sqlite:///models/search.db.")
         if kind == "sqlite":
+            if Path(str(url.database)).exists():
+                opened(Path(str(url.database))).close()  # SQLite would read a device to its end
             more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
             exclusive = partial(_file_lock, Path(str(url.database)))
         else:
@@ -310,7 +312,9 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
         with exclusive():  # tables are made once
             storage = RDBStorage(address, engine_kwargs=more)
             if kind == "sqlite":
-                _require_whole(storage.engine)
+                with storage.engine.connect() as connection:
+                    if (found := connection.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()) != "ok":
+                        raise sqlite3.DatabaseError(f"malformed: {found}")
             return get_storage(storage), exclusive
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
@@ -348,13 +352,6 @@ def _why(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(redact(" ".join(str(error).split())))[:200]
-
-
-def _require_whole(engine: sqlalchemy.Engine) -> None:
-    """Raise an error of SQLite's where a file has pages that are none of its own."""
-    with engine.connect() as connection:
-        if (found := connection.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()) != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {found}")
 
 
 def folder_id(models: Path) -> str:

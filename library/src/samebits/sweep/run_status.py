@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..engine.errors import PROGRESS_LINE, UserError
-from ..engine.files import open_file, write_atomically
+from ..engine.files import opened, write_atomically
 from ..engine.project import project
 from ..engine.record import RunDirectory
 
@@ -86,7 +86,7 @@ def write_state(path: Path, state: RunState | NodeState) -> None:
 def read_state(path: Path, kind: type[State]) -> State | None:
     """Read a RunState or NodeState; None where there is nothing that can be read."""
     try:
-        with open_file(path) as file:
+        with opened(path) as file:
             values = json.load(file)
         return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
     except (OSError, ValueError, TypeError):
@@ -109,7 +109,7 @@ class Tail:
     def lines(self) -> list[str]:
         """Return the lines that were completed since the last call."""
         try:
-            with open_file(self.path) as file:
+            with opened(self.path) as file:
                 file.seek(self.position)
                 content = file.read()
         except OSError:

@@ -7,6 +7,7 @@ signs one's commits in Git: https://git-scm.com/docs/git-config#Documentation/gi
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
-from ..engine.files import is_there, json_sha256, open_file, write_atomically
+from ..engine.files import json_sha256, opened, write_atomically
 from ..engine.record import Record
 
 VERDICTS = "verdicts"  # folder beside the run
@@ -68,13 +69,13 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
     found, wrong = [], []
     folder = run / VERDICTS
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json") if is_there(folder) else []
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json") if os.path.lexists(folder) else []
     except OSError as error:
         return [], [f"{VERDICTS} is no folder that can be read ({error.strerror}), so no verdict is known"]
     for path in paths:
         name = f"{VERDICTS}/{path.name}"
         try:
-            with open_file(path) as file:
+            with opened(path) as file:
                 verdict = json.load(file)
         except (OSError, ValueError):
             verdict = None
@@ -180,7 +181,7 @@ def require_key() -> None:
 def signature_of(path: Path) -> str | None:
     """Say by whom a file is signed, as far as can be known here; None where the signature is not of this content."""
     signature, program = _signature_path(path), _program()
-    if not is_there(signature):
+    if not os.path.lexists(signature):
         return UNSIGNED
     if not signature.is_file():
         return None
