@@ -248,7 +248,7 @@ SHARED = Path("/dev/shm")  # memory through which processes hand over batches
 
 
 def no_room(error: Exception, folder: Path | str) -> str | None:
-    """Say where there is no room, if not in the folder that was written to, and what makes some; None at other errors."""
+    """Say where there is no room, by default in `folder`, and what makes some; None where the error is another one."""
     full = isinstance(error, OSError) and error.errno in DISK_FULL
     name = error.filename if isinstance(error, OSError) else None
     shared = full and name is None and SHARED.is_dir() and shutil.disk_usage(SHARED).free < 2**20
