@@ -5,28 +5,34 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
-import multiprocessing
 import os
+import pickle
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .project import FEW, FOLDERS, ROOT, compose, module
 
-PATIENCE = 60  # seconds in which a command ends, or something hangs
-MORE_MEMORY = 2**30  # bytes that a command may take: a file without an end is not read into it
+PATIENCE = 300  # seconds in which a command ends, or something hangs
+MORE_MEMORY = 2**32  # bytes that a command may take: a file without an end is not read into it
+UNDAMAGED = "FAULTS_PROJECT"  # environment variable: the folder of the project that is copied
 PRELOADED = (
     *("samebits.cli", "samebits.run", "samebits.verify.reproduce", "samebits.report.report", "samebits.bundle.bundle"),
-    *("samebits.share", "samebits.sweep.run_status", "samebits.search.search", "samebits.search.study", "tests.faults"),
+    *("samebits.share", "samebits.sweep.run_status", "samebits.search.search", "samebits.search.study"),
     *("samebits.engine.trainer", "samebits.sweep.jobs", "dvc.repo", "optuna", "matplotlib.figure"),
 )
 # beginnings of the names of runs; CUT is unfinished, TRIAL is one of a search
@@ -71,37 +77,71 @@ def words(verb: str, root: Path) -> list[str]:
 
 def command(root: Path, *line: str, before: Callable[[], None] | None = None) -> Done:
     """Run a command in a process that is forked, `train`, `resume` or a verb of the library, and wait for its end."""
+    server = forks()
+    assert server.stdin and server.stdout
     with tempfile.TemporaryDirectory() as folder:
-        process = forks().Process(target=_run, args=(root, line, Path(folder), before))
-        process.start()
-        process.join(PATIENCE)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            status = None
-        else:
-            status = process.exitcode
+        request = pickle.dumps((root, line, Path(folder), before))
+        server.stdin.write(f"{base64.b64encode(request).decode()}\n")
+        server.stdin.flush()
+        answer = server.stdout.readline()
+        assert answer, "the process that forks has ended"
         out, err = ((Path(folder) / name).read_text(errors="replace") for name in ("out", "err"))
-    return Done(status, out, err)
+    return Done(json.loads(answer), out, err)
 
 
 @cache
-def forks() -> Any:
+def forks() -> subprocess.Popen[str]:
     """Start the process that has imported all, from which commands are forked."""
     module("samebits.engine.determinism").before_torch(compose().determinism)  # which PyTorch reads once
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    return context
+    words = [sys.executable, "-c", "from tests.faults import serve; serve()"]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT.parents[1])
+
+
+def serve() -> None:
+    """Run a command for each line of the input, and answer with its exit status; null where it had to be killed."""
+    for name in PRELOADED:
+        module(name)
+    for line in sys.stdin:
+        root, words, folder, before = pickle.loads(base64.b64decode(line))
+        for name in ("out", "err"):
+            (folder / name).touch()
+        if not (child := os.fork()):
+            _forked(root, words, folder, before)
+        ended, deadline = 0, time.monotonic() + PATIENCE
+        while not ended and time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        answer = os.waitstatus_to_exitcode(status) if ended else None
+        if not ended:
+            os.waitpid(child, 0)
+        print(json.dumps(answer), flush=True)
+
+
+def _forked(root: Path, line: Sequence[str], folder: Path, before: Callable[[], None] | None) -> NoReturn:
+    status = 70
+    try:
+        _run(root, line, folder, before)
+        status = 0
+    except SystemExit as left:
+        status = left.code if isinstance(left.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _run(root: Path, line: Sequence[str], folder: Path, before: Callable[[], None] | None) -> None:
     os.setsid()
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(folder / name, os.O_WRONLY), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + 4 * MORE_MEMORY, held + 4 * MORE_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (held + MORE_MEMORY, held + MORE_MEMORY))
     permissions_bind()
     os.chdir(root)
     sys.path[:] = [str(root / "src"), *(each for each in sys.path if each != str(ROOT / "src"))]
@@ -114,8 +154,9 @@ def _run(root: Path, line: Sequence[str], folder: Path, before: Callable[[], Non
         train(root, rest)
         return
     # what takes long is left out: the re-run has the results that the run had, and trials are trained in a fork
-    module("samebits.verify.verification").rerun = lambda *_, **__: recorded(root)
-    module("samebits.search.search").LocalProcess.run = trained_in_a_fork
+    module("samebits.verify.verification").rerun = lambda *_, **__: recorded()
+    if "samebits.search.search" in sys.modules:
+        module("samebits.search.search").LocalProcess.run = trained_in_a_fork
     module("samebits.cli").main([verb, *rest])
 
 
@@ -127,9 +168,9 @@ def train(root: Path, line: Sequence[str]) -> None:
     module("dummy.train").train()
 
 
-def recorded(root: Path) -> Any:
+def recorded() -> Any:
     """Read the result of the run GOOD as it was before it was damaged."""
-    run = find(project(), GOOD)
+    run = find(Path(os.environ[UNDAMAGED]), GOOD)
     return module("samebits.verify.comparison").recorded_result(run, json.loads((run / "record.json").read_text()))
 
 
@@ -177,6 +218,7 @@ def permissions_bind() -> None:
 def project() -> Path:
     """Make the project once: two finished runs, one of them the main one, with a verdict; one that was cut off."""
     root = Path(tempfile.mkdtemp(prefix="faults-")) / "project"
+    os.environ[UNDAMAGED] = str(root)
     left_out = shutil.ignore_patterns("processed", "raw", ".cache", "__pycache__", "dist")
     shutil.copytree(ROOT, root, ignore=left_out)
     cfg = compose([f'paths.root="{root}"'])

@@ -293,6 +293,8 @@ def run_status(path: Path, state: RunState, queued: QueuedJob | None, unknown: b
             status, detail = "finished", ", ".join(measured)
         except (UserError, ValueError, TypeError) as error:
             status, detail = "finished", str(error)
+    elif state.status == "finished" and state.directory and Path(state.directory).is_dir():
+        status, detail = "finished", "but its metrics.json is missing: make show RUN=<directory> says more"
     elif state.cluster == "slurm" and state.job:
         status, detail = _slurm_status(state, queued, node, progress, unknown)
     elif state.status in ("running", "waiting") and not state.sweep_is_alive:
