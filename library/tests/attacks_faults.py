@@ -123,6 +123,7 @@ CASES = [
     for how in KINDS
     for file in FILES
     for verb in VERBS
+    if "folder" not in how or file not in ("verdicts", ".")
 ]
 CASES += [
     Attack(f"{how} in the place of a file", f"{file}, going on", partial(resume, how, file))

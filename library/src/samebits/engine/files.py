@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -234,7 +235,7 @@ def files_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
-def opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> BufferedReader:
     """Open a file to be read; an OSError where it is none: of a named pipe nobody knows when it is written to."""
     at_once = getattr(os, "O_NONBLOCK", 0)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once))  # noqa: SIM115
@@ -249,13 +250,13 @@ SHARED = Path("/dev/shm")  # memory through which processes hand over batches
 
 def no_room(error: Exception, folder: Path | str) -> str | None:
     """Say where there is no room, by default in `folder`, and what makes some; None where the error is another one."""
-    full = isinstance(error, OSError) and error.errno in DISK_FULL
-    name = error.filename if isinstance(error, OSError) else None
-    shared = full and name is None and SHARED.is_dir() and shutil.disk_usage(SHARED).free < 2**20
-    if shared or re.search(r"</torch_.*No space left|out of shared memory", str(error)):
-        mend = f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"
-        return f"{SHARED}, through which processes hand over batches, is full: {mend}"
-    return f"{name or folder} is full: make room" if full else None
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if error.filename or not SHARED.is_dir() or shutil.disk_usage(SHARED).free > 2**20:
+            return f"{error.filename or folder} is full ({error.strerror}): make room"
+    elif not re.search(r"</torch_.*No space left|out of shared memory", str(error)):
+        return None
+    mend = f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"
+    return f"{SHARED}, through which processes hand over batches, is full: {mend}"
 
 
 def file_sha256(path: Path) -> str:
