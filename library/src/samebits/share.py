@@ -129,8 +129,7 @@ def finished_runs(root: Path) -> set[str]:
         try:
             finished = records.read_json(run / RECORD)["observed"]["status"] == "finished"
         except (UserError, KeyError, TypeError):
-            finished = os.path.lexists(run / RECORD)  # `require_shareable` names what is wrong with it
-            if not finished:
+            if not (finished := os.path.lexists(run / RECORD)):  # if there, `require_shareable` names what is wrong
                 print(f"warning: {run.name} is left out, since its {RECORD} is missing.", file=sys.stderr)
         if finished and not run.name.startswith(NEVER_SHARED):
             names.add(run.name)

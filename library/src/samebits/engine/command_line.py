@@ -170,9 +170,8 @@ def leave_unread() -> NoReturn:
 
 def unusable(error: OSError) -> str:
     """Say in a sentence that a file or folder cannot be read or written, and what mends it."""
-    place = f"{error.filename or project().root} cannot be used ({error.strerror})"
-    full = no_room(error, project().root)
-    return f"{full or f'{place}: see whose it is, and what it may be used for (ls -ld)'}, then start this again."
+    mend = f"cannot be used ({error.strerror}): see whose it is, and what it may be used for (ls -ld)"
+    return f"{no_room(error, project().root) or f'{error.filename or project().root} {mend}'}, then start this again."
 
 
 def command(function: Callable[[], None]) -> Callable[[], None]:

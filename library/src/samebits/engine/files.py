@@ -102,8 +102,6 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write: called with the open file beside it; called once.
     """
     new = path.with_name(path.name + ".new")
-    if path.is_dir():
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
         new.unlink(missing_ok=True)  # of an earlier process; or what is no file, and would be waited for
         with new.open("wb") as file:
@@ -111,8 +109,10 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except BaseException:
+    except BaseException as error:
         new.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename or new) == str(new):  # a write says none
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -178,6 +178,7 @@ class AppendLog:
 
 
 BUSY = "is being trained by"
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # Windows has no such pipes
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # where a file system has none
 
 
@@ -237,8 +238,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 def opened(path: Path) -> BufferedReader:
     """Open a file to be read; an OSError where it is none: of a named pipe nobody knows when it is written to."""
-    at_once = getattr(os, "O_NONBLOCK", 0)
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once))  # noqa: SIM115
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | AT_ONCE))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
@@ -252,7 +252,7 @@ def no_room(error: Exception, folder: Path | str) -> str | None:
     """Say where there is no room, by default in `folder`, and what makes some; None where the error is another one."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         if error.filename or not SHARED.is_dir() or shutil.disk_usage(SHARED).free > 2**20:
-            return f"{error.filename or folder} is full ({error.strerror}): make room"
+            return f"{Path(error.filename).parent if error.filename else folder} is full ({error.strerror}): make room"
     elif not re.search(r"</torch_.*No space left|out of shared memory", str(error)):
         return None
     mend = f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"

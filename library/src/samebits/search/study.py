@@ -263,11 +263,10 @@ class Study:
         options = self.search.options
         name = f"search-{options.name}-{json_sha256(redact(options.storage))[:8]}-{number}"
         lock = ExitStack()
-        try:
+        with suppress(UserError):
             lock.enter_context(only_process(self.search.models / ".locks" / name, self.search.models / name))
-        except UserError:
-            return None
-        return lock
+            return lock
+        return None
 
 
 def describe(search: Search, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -327,8 +326,8 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
 
 # what SQLite says of a file of its own, and what mends it
 MENDS = {
-    "malformed|not a database|no such (table|column)|decode|constraint": "is damaged: restore it, or move it away, and"
-    " the same command begins the search anew, in which what is trained already counts as it is",
+    "malformed|not a database|no such (table|column)|no column|decode|constraint": "is damaged: restore it, or move it"
+    " away, and the same command begins the search anew, in which what is trained already counts as it is",
     "locked": "is in use by another program: close that, or wait until it has ended, then start this again",
     "readonly|unable to open|denied|Read-only": "may not be written: see whose it and its folder are (ls -ld)",
     "full|No space": "has no room: make some (df -h), then the same command goes on",

@@ -181,10 +181,8 @@ def require_key() -> None:
 def signature_of(path: Path) -> str | None:
     """Say by whom a file is signed, as far as can be known here; None where the signature is not of this content."""
     signature, program = _signature_path(path), _program()
-    if not os.path.lexists(signature):
-        return UNSIGNED
     if not signature.is_file():
-        return None
+        return None if os.path.lexists(signature) else UNSIGNED
     if program is None:
         return "signed, which nobody checked: ssh-keygen was not found"
     content = path.read_bytes()
