@@ -20,7 +20,7 @@ from .lightning import pl
 from .randomness import Purpose, SampleRandom, mix, seed_all
 
 # of an iterator that could not be made, as where memory is full: without it, PyTorch prints a traceback of its own
-dataloader._MultiProcessingDataLoaderIter._shutdown = True  # type: ignore[attr-defined]
+dataloader._MultiProcessingDataLoaderIter._shutdown = True
 
 
 class LocalShards(NamedTuple):

@@ -304,7 +304,7 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
             if Path(str(url.database)).exists():
                 opened(Path(str(url.database))).close()  # SQLite would read a device to its end
             more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
-            exclusive = partial(_file_lock, Path(str(url.database)))
+            exclusive: Exclusive = partial(_file_lock, Path(str(url.database)))
         else:
             more = {"pool_pre_ping": True}
             exclusive = partial(_database_lock, sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool), kind)
