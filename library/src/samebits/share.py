@@ -7,10 +7,10 @@ models/, whose folders hold what runs wrote and nothing else), and the DVC remot
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -126,13 +126,14 @@ def shared_runs(root: Path) -> set[str]:
 def finished_runs(root: Path) -> set[str]:
     """Return the names of the finished runs that others may want to see."""
     names = set()
-    for path in (root / "models").glob(f"*/{RECORD}"):
+    for run in records.run_folders(root / "models"):
         try:
-            finished = json.loads(path.read_text())["observed"]["status"] == "finished"
-        except (OSError, ValueError, KeyError, TypeError):
-            finished = True  # `require_shareable` names what is wrong with it
-        if finished and not path.parent.name.startswith(NEVER_SHARED):
-            names.add(path.parent.name)
+            finished = records.read_json(run / RECORD)["observed"]["status"] == "finished"
+        except (UserError, KeyError, TypeError):
+            if not (finished := os.path.lexists(run / RECORD)):  # if there, `require_shareable` names what is wrong
+                print(f"warning: {run.name} is left out, since its {RECORD} is missing.", file=sys.stderr)
+        if finished and not run.name.startswith(NEVER_SHARED):
+            names.add(run.name)
     return names - {main_run().name}  # which the pipeline shares
 
 

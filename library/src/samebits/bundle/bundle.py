@@ -51,7 +51,7 @@ INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 def main(arguments: argparse.Namespace) -> None:
     """Write a bundle, and print what it is for."""
-    run: Path = arguments.run or (main_run() if (main_run() / RECORD).exists() else newest_run())
+    run: Path = arguments.run or (main_run() if os.path.lexists(main_run() / RECORD) else newest_run())
     if run.is_file():
         raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
     path, number, remarks = bundle(run, not arguments.without_data)

@@ -113,6 +113,8 @@ class ExactResume(pl.Callback):
             unfinished.unlink()
         paths = sorted(self.directory.glob(FILES), reverse=True)
         good = next((path for path in paths if is_sealed(path)), None)
+        if folders := [path for path in paths if path.is_dir() and not path.is_symlink()]:
+            raise UserError(f"{folders[0]} is a folder, where a checkpoint is to be written: move it away.")
         for path in paths[: paths.index(good) if good else None]:
             instead = f"going on from {good.name}" if good else "training from the beginning"
             print(f"{path} is damaged: {instead}.", file=sys.stderr)

@@ -23,7 +23,7 @@ from .config import compose, quote, standard_words
 from .determinism import changed, supported
 from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
-from .files import DISK_FULL
+from .files import DISK_FULL, no_room
 from .inputs import NOT_INPUTS
 from .project import is_adopted, project, require_own_program, use_project
 
@@ -57,13 +57,8 @@ def usage(command: str) -> str:
 
 
 USER_MISTAKE, UNREAD = 2, 141  # exit statuses
-DENIED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EISDIR,
-    errno.ENOTDIR,
-)  # OSError.errno where a file or folder may not be used
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ELOOP)  # or no folder, where one is to be
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *NO_FILE)  # OSError.errno where a file or folder may not be used
 MULTIRUN = {"-m", "--multirun"}  # Hydra's own, one run after the other in one process, is not used
 STARTED_IN, STARTED_WITH = Path.cwd(), dict(os.environ)  # before we change them
 SHOW = {"--cfg", "-c", "--info", "-i"}  # Hydra's own: print, and do nothing
@@ -89,7 +84,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str = "train") -
     saved = [argument for argument in sys.argv[1:] if argument.endswith("/config.yaml")]
     if saved:
         start = Path(saved[0]).resolve()
-        if not start.exists():
+        if not start.is_file():
             fail(f"{saved[0]} is not there: name the config.yaml of a run, in its directory under {here.runs_in}/.")
         sys.argv.remove(saved[0])
         changes = [word for word in sys.argv[1:] if not word.startswith("-") and (counts(word) or is_of_cluster(word))]
@@ -175,8 +170,8 @@ def leave_unread() -> NoReturn:
 
 def unusable(error: OSError) -> str:
     """Say in a sentence that a file or folder cannot be read or written, and what mends it."""
-    mend = "make room" if error.errno in DISK_FULL else "see whose it is, and what it may be used for (ls -ld)"
-    return f"{error.filename or project().root} cannot be used ({error.strerror}): {mend}, then start this again."
+    mend = f"cannot be used ({error.strerror}): see whose it is, and what it may be used for (ls -ld)"
+    return f"{no_room(error, project().root) or f'{error.filename or project().root} {mend}'}, then start this again."
 
 
 def command(function: Callable[[], None]) -> Callable[[], None]:

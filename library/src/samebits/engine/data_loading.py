@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, dataloader, default_collate
 
 from . import access_log
 from .lightning import pl
 from .randomness import Purpose, SampleRandom, mix, seed_all
+
+# of an iterator that could not be made, as where memory is full: without it, PyTorch prints a traceback of its own
+dataloader._MultiProcessingDataLoaderIter._shutdown = True
 
 
 class LocalShards(NamedTuple):

@@ -15,14 +15,19 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from .distributed import is_first
 from .errors import UserError
@@ -57,7 +62,7 @@ def write_sealed(path: Path, write: Callable[[Any], Any]) -> None:
 def is_sealed(path: Path) -> bool:
     """Whether a file is there, whole and unchanged since `write_sealed`."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             left = os.fstat(file.fileno()).st_size - SEAL
             sha256 = hashlib.sha256()
             while left > 0 and (block := file.read(min(left, 2**20))):
@@ -98,13 +103,16 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """
     new = path.with_name(path.name + ".new")
     try:
+        new.unlink(missing_ok=True)  # of an earlier process; or what is no file, and would be waited for
         with new.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except BaseException:
+    except BaseException as error:
         new.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename or new) == str(new):  # a write says none
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -129,6 +137,7 @@ class AppendLog:
     def start(self, content: bytes = b"") -> None:
         """Begin anew."""
         if self.written_here:
+            self.path.unlink(missing_ok=True)  # it may be a link, or what is no file
             self.path.write_bytes(b"")
         self.length, self.sha256 = 0, hashlib.sha256()
         self.append(content)
@@ -156,7 +165,7 @@ class AppendLog:
         """
         if not self.written_here:
             return
-        content = self.path.read_bytes()[: position["length"]] if self.path.exists() else b""
+        content = self.path.read_bytes()[: position["length"]] if self.path.is_file() else b""
         self.length, self.sha256 = len(content), hashlib.sha256(content)
         if self.sha256.hexdigest() != position["sha256"]:
             raise UserError(
@@ -169,14 +178,15 @@ class AppendLog:
 
 
 BUSY = "is being trained by"
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # Windows has no such pipes
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # where a file system has none
 
 
 @contextmanager
 def only_process(path: Path, what: Path) -> Iterator[None]:
     """Hold a lock that the system takes back when the process ends, however it ends.
 
-    A lock of the process (POSIX, `lockf`), which unlike one of the file (`flock`) does not live on in the processes
-    that load data; it holds across containers and, where the file system supports it, across machines.
+    Processes that load data do not hold it; it holds across containers and, where the file system can, across machines.
 
     Args:
         path: the lock's own file, which stays.
@@ -185,27 +195,25 @@ def only_process(path: Path, what: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UserError(
-                    f"{what} {BUSY} {holder}: wait until it has ended, or stop it and start this again."
-                ) from None
-            print(f"warning: {path.parent} cannot be locked ({error.strerror}): start no run twice.", file=sys.stderr)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)  # soft ones outlive their process
+    try:
+        lock.acquire()
+        with suppress(OSError):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    except Timeout:
+        holder = "another process"
+        with suppress(OSError):  # Windows keeps others from reading it
+            holder = path.read_text().strip() or holder
+        raise UserError(f"{what} {BUSY} {holder}: wait until it has ended, or stop it and start this again.") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"warning: {path.parent} cannot be locked ({error.strerror}): start no run twice.", file=sys.stderr)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 # what systems, editors and file servers leave in folders, and no program reads; data/ is looked at without it
@@ -228,9 +236,32 @@ def files_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
+def opened(path: Path) -> BufferedReader:
+    """Open a file to be read; an OSError where it is none: of a named pipe nobody knows when it is written to."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | AT_ONCE))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.ENXIO, "it is no file", str(path))
+
+
+SHARED = Path("/dev/shm")  # memory through which processes hand over batches
+
+
+def no_room(error: Exception, folder: Path | str) -> str | None:
+    """Say where there is no room, by default in `folder`, and what makes some; None where the error is another one."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if error.filename or not SHARED.is_dir() or shutil.disk_usage(SHARED).free > 2**20:
+            return f"{Path(error.filename).parent if error.filename else folder} is full ({error.strerror}): make room"
+    elif not re.search(r"</torch_.*No space left|out of shared memory", str(error)):
+        return None
+    mend = f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"
+    return f"{SHARED}, through which processes hand over batches, is full: {mend}"
+
+
 def file_sha256(path: Path) -> str:
     """Hash a file's whole content; hexadecimal."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

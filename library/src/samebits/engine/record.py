@@ -12,7 +12,9 @@ outputs      digests of what came out
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import resource
 import shlex
@@ -32,7 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import file_sha256, hash_cache, json_sha256, only_process, present_sha256, write_atomically
+from .files import file_sha256, hash_cache, json_sha256, only_process, opened, present_sha256, write_atomically
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
@@ -60,6 +62,24 @@ def write_record(directory: Path, record: Record) -> None:
     write_atomically(directory / RECORD, f"{json.dumps(sealed, indent=2)}\n".encode())
 
 
+def run_folders(models: Path) -> list[Path]:
+    """List the folders of runs, sorted: whatever has a file of theirs, or is a link that leads nowhere."""
+    found = sorted(path for path in models.iterdir() if path.name[0] != ".") if models.is_dir() else []
+    return [path for path in found if any(os.path.lexists(path / name) for name in PUBLISHED) or not path.exists()]
+
+
+def no_files(directory: Path) -> list[str]:
+    """Say in a sentence of each of a run's files that something else is in its place, or it may not be read."""
+    found = []
+    for path in filter(os.path.lexists, (directory / name for name in PUBLISHED)):
+        try:
+            opened(path).close()
+        except OSError as error:
+            if path.name != WEIGHTS or error.errno != errno.ENOENT:  # a link into an emptied cache: as in a clone
+                found.append(f"{path.name} cannot be read ({error.strerror})")
+    return found
+
+
 def is_sealed(record: Record) -> bool:
     """Whether a record is as it was written."""
     return bool(record["sha256"] == json_sha256({key: value for key, value in record.items() if key != "sha256"}))
@@ -72,7 +92,7 @@ def read_record(directory: Path) -> Record:
         UserError: there is none, or it is none of this format.
     """
     path = directory / RECORD
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
     record = read_json(path)
     try:
@@ -94,7 +114,8 @@ RESTORE = "restore it (git checkout -- {}), or move its folder away and train ag
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of a run; a UserError where it holds no JSON object, or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with opened(path) as file:
+            found = json.load(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is damaged ({reason}): {RESTORE.format(path)}") from error
@@ -112,11 +133,13 @@ def read_finished(directory: Path) -> Record:
     """Read the record of a run that came to its end.
 
     Raises:
-        UserError: it did not, or there is none.
+        UserError: it did not, there is none, or what is no file is in the place of one of its files.
     """
     record = read_record(directory)
     if record["observed"]["status"] != "finished":
         raise UserError(f"{directory} has not finished: {command(record)} goes on with it.")
+    if found := no_files(directory):
+        raise UserError(f"{directory}: {found[0]}: {RESTORE.format(directory)}")
     return record
 
 
@@ -180,13 +203,13 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: metrics.json is written last."""
-        return (self.directory / METRICS).exists()
+        return os.path.lexists(self.directory / METRICS)
 
     @property
     def record(self) -> Record:
         """The record as it is; empty before the run has begun."""
         path = self.directory / RECORD
-        return read_json(path) if path.exists() else {}
+        return read_json(path) if os.path.lexists(path) else {}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -318,7 +341,8 @@ def write_metrics(path: Path, metrics: dict[str, float]) -> None:
 def read_usage(path: Path) -> dict[str, Any]:
     """Read the file; empty where nothing is written."""
     try:
-        usage = json.loads(path.read_text())
+        with opened(path) as file:
+            usage = json.load(file)
     except (OSError, ValueError):
         return {}
     return {name: value for name, value in usage.items() if value is not None} if isinstance(usage, dict) else {}

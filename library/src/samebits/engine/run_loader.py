@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from .config import check
 from .errors import UserError
 from .inputs import code_sha256, data_folder, data_sha256, require_prepared, settings_that_count
 from .project import project
-from .record import read_record
+from .record import read_record, run_folders
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -35,8 +34,8 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
         UserError: there is no run, or its config.yaml is damaged.
     """
     path = run / "config.yaml"
-    if not path.exists():
-        raise UserError(f"{path} is missing: run `make train`, or name another run's folder.")
+    if not path.is_file():
+        raise UserError(f"{path} is missing, or no file: run `make train`, or name another run's folder.")
     try:
         cfg = OmegaConf.create(_absolute(OmegaConf.to_container(OmegaConf.load(path)), root or project().root))
         assert isinstance(cfg, DictConfig)
@@ -108,13 +107,14 @@ def newest_run() -> Path:
     """
     found = []
     models = project().runs
-    for path in models.glob("*/record.json"):
+    for run in run_folders(models):
         try:
-            observed = json.loads(path.read_text())["observed"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # the command that is given the run says what is wrong with it
+            observed = read_record(run)["observed"]
+        except UserError as error:
+            print(f"warning: {run.name} is passed over: {error}", file=sys.stderr)
+            continue
         if observed["status"] == "finished":
-            found.append((observed["ended"], path.parent == main_run(), path.parent))
+            found.append((observed["ended"], run == main_run(), run))
     if not found:
         raise UserError(f"{models} has no finished run: `make train` makes one.")
     return max(found)[2]

@@ -80,7 +80,7 @@ class Divergence:
 def read_trace(path: Path) -> list[Row]:
     """Read all rows; one that is not JSON ends the list."""
     rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:

@@ -30,7 +30,7 @@ from .checkpoint import ExactResume, SealedCheckpointIO, histories
 from .config import get, instantiate, instantiate_all
 from .errors import INTERRUPTED, RESUME_LATER, UserError
 from .exact_loaders import ExactLoaders
-from .files import DISK_FULL
+from .files import no_room
 from .folds import RequireFolds
 from .inputs import fold_of, portable_config
 from .lightning import (
@@ -237,11 +237,11 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Lightning
         known = inspect.signature(trainer.fit).parameters
         safely: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
         trainer.fit(model, datamodule, ckpt_path=newest, **safely)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+    except (OSError, RuntimeError) as error:
+        if full := no_room(error, trainer.default_root_dir):
+            raise UserError(f"{full}; {next_start()}.") from error
+        if isinstance(error, OSError):
             raise
-        raise UserError(f"{trainer.default_root_dir} is full ({error.strerror}): make room; {next_start()}.") from error
-    except RuntimeError as error:
         exit_if_peer_lost(error, next_start())
         raise determinism.explain(error) or error from None
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
@@ -338,8 +338,11 @@ def measure(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.Light
             metrics |= measured
             for trace in callbacks_of(trainer, TraceWriter):
                 trace.keep_measured(kind, measured)
-    except RuntimeError as error:
-        exit_if_peer_lost(error, "the same command goes on from the last checkpoint")
+    except (OSError, RuntimeError) as error:
+        if full := no_room(error, trainer.default_root_dir):
+            raise UserError(f"{full}; the same command goes on from the last checkpoint.") from error
+        if isinstance(error, RuntimeError):
+            exit_if_peer_lost(error, "the same command goes on from the last checkpoint")
         raise
     finally:
         trainer.callbacks.remove(kept)  # type: ignore[attr-defined]

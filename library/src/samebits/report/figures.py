@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import math
@@ -16,7 +17,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from ..engine.errors import UserError
-from ..engine.files import file_sha256, write_atomically
+from ..engine.files import DISK_FULL, file_sha256, write_atomically
 from ..engine.record import PREDICTIONS
 from .runs import Experiment, FinishedRun
 from .tables import HOUR, NOT_COUNTED, TIMES, Comparison, Cost, Estimate, estimate_of, hours
@@ -134,6 +135,8 @@ def draw_panels(panel: Panel) -> list[Figure]:
         except UserError:
             raise
         except Exception as error:  # whatever a user's code raises
+            if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, *DISK_FULL):
+                raise
             lines = [
                 each.lineno for each in extract_tb(error.__traceback__) if each.filename == inspect.getfile(function)
             ]

@@ -187,7 +187,7 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
     """
     finished: dict[str, FinishedRun] = {}
     unfinished, wrong = {}, []
-    folders = sorted(path.parent for path in models.glob(f"*/{RECORD}"))
+    folders = records.run_folders(models)
     for folder in sorted(folders, key=lambda folder: folder.name == main_run().name):
         if any(fnmatch(folder.name, pattern) for pattern in exclude):
             continue

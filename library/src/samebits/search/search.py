@@ -53,15 +53,21 @@ def search(overrides: list[str], workers: int = 1) -> int:
             f"a search needs packages that are not here ({', '.join(missing)}): run `make setup`, or where there is no"
             " such target, `pip install 'samebits[search]'`."
         )
-    from ..report.documents import read_project
-    from .results import conclusion, introduction, write_search_page, write_table
     from .search_config import read_search
-    from .study import Study
+    from .study import Study, storage_errors
 
     settings = read_search(overrides)
+    with storage_errors(settings.options.storage):
+        return follow(Study(settings), workers)
+
+
+def follow(study: Study, workers: int) -> int:
+    """Work on a search until all trials are finished, and write the page; return the exit status."""
+    from ..report.documents import read_project
+    from .results import conclusion, introduction, write_search_page, write_table
+
     metadata = read_project(project().root)
-    study = Study(settings)
-    root = Path(settings.base.paths.root)
+    root = Path(study.search.base.paths.root)
 
     def announce() -> None:
         with study.exclusive():
@@ -107,7 +113,7 @@ def learning_curve(path: Path, metric: str, cfg: DictConfig) -> list[float]:
     is logged one step after the last validation, or beyond the last epoch or step. So the values are the same whether
     they are read one by one or all at the end.
     """
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text() if path.is_file() else ""
     epochs, steps = int(cfg.trainer.max_epochs), get(cfg, "trainer.max_steps")
     unlimited = steps is None or steps < 0
     found, last = [], -2
@@ -165,13 +171,6 @@ class Workers(JobPool):
         super().__init__([], count)
         self.study, self.logs, self.announce = study, logs, announce
         self.trials: dict[int, Job] = {}  # by their numbers, those that have ended, too
-
-    def run(self, update: Callable[[], None]) -> None:
-        """Work until nothing is left, or raise the error of a worker; `update` is called some times a second."""
-        try:
-            super().run(update)
-        except Exception as error:
-            raise self.study.explained(error) from None
 
     def work(self) -> list[Callable[[], None]]:
         """List the workers."""

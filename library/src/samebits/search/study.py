@@ -9,6 +9,8 @@ later start of the search.
 from __future__ import annotations
 
 import math
+import re
+import sqlite3
 import threading
 import uuid
 import warnings
@@ -22,6 +24,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner, NopPruner
@@ -32,7 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..engine.errors import UserError
-from ..engine.files import json_sha256, only_process
+from ..engine.files import json_sha256, only_process, opened
 from ..engine.inputs import HASHED, collect, require_prepared, settings_that_count
 from ..engine.project import project
 from ..engine.record import RunDirectory, find_run
@@ -76,11 +79,11 @@ class Study:
         self.search = search
         # of the training with each varied setting at its first value, so that defaults of these do not matter
         self.inputs = collect(search.base)
-        self.storage, self.exclusive = open_storage(search.options.storage)
-        self.held: set[int] = set()  # by this process
-        with self.exclusive():
-            self.folder = folder_id(search.models)
-            self.id = self._open()
+        with storage_errors(search.options.storage):
+            self.storage, self.exclusive = open_storage(search.options.storage)
+            with self.exclusive():
+                self.folder = folder_id(search.models)
+                self.id = self._open()
         self.failed_before = {trial.number: failures(trial) for trial in self.trials() if failure_reason(trial)}
 
     def trials(self) -> list[FrozenTrial]:
@@ -154,12 +157,6 @@ class Study:
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """Note that the training failed; the trial stays open."""
         self._note(trial, failures=failures(trial) + 1, reason=redact(reason) or "it failed")
-
-    def explained(self, error: BaseException) -> BaseException:
-        """Return a UserError where the database no longer answers, and any other error as it is."""
-        if not isinstance(error, UNAVAILABLE):
-            return error
-        return UserError(f"search.storage no longer answers ({_why(error)}): see to it, then the same command goes on.")
 
     def run_of(self, overrides: list[str]) -> tuple[DictConfig, RunDirectory]:
         """Find the run that overrides lead to, as `train` does; Hydra can compose for one thread at a time only."""
@@ -253,7 +250,7 @@ class Study:
     def _may_take(self, trial: FrozenTrial) -> bool:
         folder = trial.user_attrs.get("folder")  # None where another program has put it into the storage
         ours = folder == self.folder or (self.search.options.adopt and folder is not None)
-        return not trial.state.is_finished() and ours and trial.number not in self.held
+        return not trial.state.is_finished() and ours
 
     def _is_left(self, trial: FrozenTrial) -> bool:
         """Whether nobody works on a trial."""
@@ -267,13 +264,10 @@ class Study:
         options = self.search.options
         name = f"search-{options.name}-{json_sha256(redact(options.storage))[:8]}-{number}"
         lock = ExitStack()
-        lock.callback(self.held.discard, number)
-        try:
+        with suppress(UserError):
             lock.enter_context(only_process(self.search.models / ".locks" / name, self.search.models / name))
-        except UserError:
-            return None
-        self.held.add(number)
-        return lock
+            return lock
+        return None
 
 
 def describe(search: Search, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -289,7 +283,7 @@ def describe(search: Search, inputs: dict[str, Any]) -> dict[str, Any]:
 UNAVAILABLE = (optuna.exceptions.OptunaError, SQLAlchemyError)  # what may be wrong with a database, at any time
 PATIENCE = 60  # seconds for another process to finish writing
 DATABASES = ("sqlite", "postgresql", "mysql")  # those whose locks let one worker after the other choose
-Exclusive = Callable[[], AbstractContextManager[None]]
+Exclusive = Callable[[], AbstractContextManager[Any]]
 
 
 def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
@@ -308,25 +302,56 @@ def open_storage(address: str) -> tuple[BaseStorage, Exclusive]:
         if kind == "sqlite" and url.database in (None, "", ":memory:"):
             raise UserError(f"{setting}, which names no file: write sqlite:///models/search.db.")
         if kind == "sqlite":
+            if Path(str(url.database)).exists():
+                opened(Path(str(url.database))).close()  # SQLite would read a device to its end
             more: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
-            exclusive = partial(_file_lock, Path(str(url.database)))
+            exclusive: Exclusive = partial(_file_lock, Path(str(url.database)))
         else:
             more = {"pool_pre_ping": True}
             exclusive = partial(_database_lock, sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool), kind)
         with exclusive():  # tables are made once
-            return get_storage(RDBStorage(address, engine_kwargs=more)), exclusive
+            storage = RDBStorage(address, engine_kwargs=more)
+            if kind == "sqlite":
+                with storage.engine.connect() as connection:
+                    if (found := connection.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()) != "ok":
+                        raise sqlite3.DatabaseError(f"malformed: {found}")
+            return get_storage(storage), exclusive
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
             f"{setting}, whose driver is not installed ({error}): the one for PostgreSQL comes by"
             " `make setup EXTRAS=mlflow`, as postgresql+psycopg2://..."
         ) from error
-    except (OSError, ArgumentError, RuntimeError, *UNAVAILABLE) as error:
+    except (OSError, ArgumentError, RuntimeError) as error:
         raise UserError(f"{setting}, which cannot be opened ({_why(error)}): see to address and server.") from None
+
+
+# what SQLite says of a file of its own, and what mends it
+MENDS = {
+    "malformed|not a database|no such (table|column)|no column|decode|constraint": "is damaged: restore it, or move it"
+    " away, and the same command begins the search anew, in which what is trained already counts as it is",
+    "locked": "is in use by another program: close that, or wait until it has ended, then start this again",
+    "readonly|unable to open|denied|Read-only": "may not be written: see whose it and its folder are (ls -ld)",
+    "full|No space": "has no room: make some (df -h), then the same command goes on",
+}
+
+
+@contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """Turn what may be wrong with a database, at any time, into a sentence that says what it is, and the way out."""
+    try:
+        yield
+    except (*UNAVAILABLE, sqlite3.Error) as error:
+        why, shown = _why(error), redact(address)
+        mends = (mend for words, mend in MENDS.items() if shown.startswith("sqlite") and re.search(words, why))
+        mend = next(mends, "does not answer: see to address and server, then the same command goes on")
+        raise UserError(f"search.storage, {shown}, {mend} ({why}).") from None
 
 
 def _why(error: BaseException) -> str:
     """Return in a few words what is wrong with a database, without passwords."""
-    return str(redact(" ".join(str(error.__cause__ or error).split())))[:200]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(redact(" ".join(str(error).split())))[:200]
 
 
 def folder_id(models: Path) -> str:
@@ -338,19 +363,13 @@ def folder_id(models: Path) -> str:
     return f"{path.read_text()}-{path.stat().st_ino}"
 
 
-_threads = threading.Lock()  # a lock of a file keeps out other processes, but not our own threads
-
-
-@contextmanager
-def _file_lock(database: Path) -> Iterator[None]:
+def _file_lock(database: Path) -> AbstractContextManager[Any]:
     """Lock a file beside the database's; the system takes the lock back when a process ends."""
     database.parent.mkdir(parents=True, exist_ok=True)
-    with _threads, database.with_name(f"{database.name}.lock").open("a") as file:
-        with suppress(ImportError):  # Windows, where nothing here locks
-            import fcntl
+    return FileLock(f"{database}.lock", poll_interval=0.01)
 
-            fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
+
+_threads = threading.Lock()  # a lock of a database is its connection's
 
 
 @contextmanager

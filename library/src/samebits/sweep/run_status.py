@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..engine.errors import PROGRESS_LINE, UserError
-from ..engine.files import write_atomically
+from ..engine.files import opened, write_atomically
 from ..engine.project import project
 from ..engine.record import RunDirectory
 
@@ -86,7 +86,8 @@ def write_state(path: Path, state: RunState | NodeState) -> None:
 def read_state(path: Path, kind: type[State]) -> State | None:
     """Read a RunState or NodeState; None where there is nothing that can be read."""
     try:
-        values = json.loads(path.read_text())
+        with opened(path) as file:
+            values = json.load(file)
         return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
     except (OSError, ValueError, TypeError):
         return None
@@ -108,7 +109,7 @@ class Tail:
     def lines(self) -> list[str]:
         """Return the lines that were completed since the last call."""
         try:
-            with self.path.open("rb") as file:
+            with opened(self.path) as file:
                 file.seek(self.position)
                 content = file.read()
         except OSError:
@@ -290,8 +291,10 @@ def run_status(path: Path, state: RunState, queued: QueuedJob | None, unknown: b
         try:
             measured = [f"{name} {value:.4f}" for name, value in run.metrics.items() if name.startswith("test/")]
             status, detail = "finished", ", ".join(measured)
-        except UserError as error:
+        except (UserError, ValueError, TypeError) as error:
             status, detail = "finished", str(error)
+    elif state.status == "finished" and state.directory and Path(state.directory).is_dir():
+        status, detail = "finished", "but its metrics.json is missing: make show RUN=<directory> says more"
     elif state.cluster == "slurm" and state.job:
         status, detail = _slurm_status(state, queued, node, progress, unknown)
     elif state.status in ("running", "waiting") and not state.sweep_is_alive:

@@ -21,7 +21,7 @@ from ..engine import record as records
 from ..engine import weights
 from ..engine.errors import UserError
 from ..engine.project import project
-from ..engine.record import METRICS, RECORD, WEIGHTS, Record
+from ..engine.record import RECORD, WEIGHTS, Record
 from ..engine.run_loader import newest_run
 from ..engine.trace_reader import TRACE, Divergence, Row, first_divergence, read_trace
 from . import provenance_diff
@@ -175,11 +175,11 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     if mine and theirs and mine != theirs:
         metrics.append(("predictions", mine[:12], theirs[:12]))
     distance = None
-    if tensors and one.weights.exists() and other.weights.exists():
-        metrics += type_differences(*(dict(deserialize(side.weights.read_bytes())) for side in (one, other)))[
-            :MOST_TYPES
-        ]
-        distance = weight_diff(one.weights, other.weights)
+    if tensors:
+        with suppress(UserError):  # of weights that are not here, or damaged
+            paths = [side.weights for side in (one, other) if weights.read_run(side.weights)]
+            metrics += type_differences(*(dict(deserialize(path.read_bytes())) for path in paths))[:MOST_TYPES]
+            distance = weight_diff(*paths)
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
 
 
@@ -303,9 +303,9 @@ def find_run(path: Path) -> Path:
     run_id = weights.read_run(path)
     tensors = weights.digests(path.read_bytes())[1]
     candidates = {}
-    for found in [found for place in places() for found in sorted(place.glob(f"*/{RECORD}"))]:
+    for found in [found for place in places() for found in records.run_folders(place)]:
         with suppress(UserError):  # of a record that is damaged, the command that is given the run tells
-            candidates[found.parent] = records.read_json(found)
+            candidates[found] = records.read_json(found / RECORD)
     named = [run for run, record in candidates.items() if record.get("run") == run_id]
     if not named:
         raise UserError(
@@ -380,7 +380,7 @@ def show_main(arguments: argparse.Namespace) -> None:
     record = records.read_record(run)
     for label, text in describe(run, record):
         print(f"{label:<10}{text}")
-    if record["observed"]["status"] == "finished" and (run / METRICS).exists():
+    if record["observed"]["status"] == "finished":
         for sentence in [*contradictions(run, record), *tampered(run, record), *read_verdicts(run, record)[1]]:
             print(f"{'WARNING':<10}{sentence}")
 

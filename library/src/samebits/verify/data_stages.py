@@ -11,8 +11,10 @@ import ast
 import fnmatch
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..engine.code_closure import code_closure, targets
 from ..engine.config import compose
 from ..engine.errors import UserError
-from ..engine.files import JUNK, file_sha256
+from ..engine.files import JUNK, file_sha256, opened
 from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
 from ..engine.record import Record, settings_of
@@ -38,12 +40,17 @@ OF_TRAINING = ("module", "card", "folds")  # settings of the data that preparing
 
 
 def read_stages(path: Path) -> dict[str, Stage]:
-    """Read the stages of dvc.yaml or dvc.lock; none where there is no such file, or it cannot be read."""
-    try:
-        stages = yaml.load(path.read_bytes(), LOADER)["stages"].items()
-        return {name: stage for name, stage in stages if isinstance(stage, dict)}
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+    """Read the stages of dvc.yaml or dvc.lock; none where there is no such file, a UserError where it is damaged."""
+    if not os.path.lexists(path):
         return {}
+    try:
+        with opened(path) as file:
+            stages = ((yaml.load(file, LOADER) or {}).get("stages") or {}).items()
+        return {name: stage for name, stage in stages if isinstance(stage, dict)}
+    except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+        reason = "it holds no stages" if isinstance(error, AttributeError) else " ".join(str(error).split())
+        mend = "or delete it, and `make train` makes it anew" if path.name == LOCK else "or take the template's again"
+        raise UserError(f"{path} is damaged ({reason}): restore it (git checkout -- {path.name}), {mend}.") from None
 
 
 def read_pipeline(path: Path, items: Iterable[str]) -> dict[str, Stage]:
@@ -274,3 +281,24 @@ def made_otherwise(outdated: list[Difference]) -> list[str]:
     """Say in a sentence that the prepared data may not be what is made here; nothing where nothing is outdated."""
     named = [f"{what} (stage {stage})" for _, stage, what in (name.split(" ", 2) for name, *_ in outdated)]
     return [f"{', '.join(named[:3])}{', ...' if named[3:] else ''} changed since the data were made"] if named else []
+
+
+def explain_failure() -> None:
+    """Say in a sentence why DVC did not run the pipeline, where its files or another process are the reason."""
+    root = project().root
+    for name in (PIPELINE, LOCK):
+        read_stages(root / name)
+    rwlock = root / ".dvc/tmp/rwlock"
+    for pid in re.findall(r'"pid": *(\d+)', rwlock.read_text(encoding="utf-8") if rwlock.is_file() else ""):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(int(pid), 0)
+            raise UserError(
+                f"process {pid} works on this pipeline: wait until it has ended, or stop it, then try again."
+            )
+
+
+if __name__ == "__main__":  # the Makefile asks, where DVC has failed
+    from ..engine.command_line import one_sentence
+
+    with one_sentence():
+        explain_failure()

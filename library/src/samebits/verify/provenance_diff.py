@@ -82,6 +82,8 @@ def differing_files(one: dict[str, str], other: dict[str, str]) -> list[Differen
 
 def contradictions(run: Path, record: Record) -> list[str]:
     """List what does not agree with a finished run's record, each as a sentence that names the file and both values."""
+    if found := records.no_files(run):
+        return found
     parts = (_name, _config, _metrics, _trace, _weights, _other_files)
     found = [sentence for part in parts for sentence in part(run, record)]
     if not found and not records.is_sealed(record):

@@ -270,7 +270,7 @@ def _sentence(verdict: dict[str, Any]) -> str:
     text += ", with the code of the run" if verdict["code"] == "recorded" else ""
     text += ", with code or settings that have changed since" if verdict["inputs"] else ""
     text += f": **{verdict['verdict']}**, {verdict['meaning']}."
-    comparison = verdict["comparison"] or {}
+    comparison = verdict.get("comparison") or {}
     first, distance = comparison.get("divergence"), comparison.get("distance")
     if first:
         text += f" The first difference is at {Divergence(**first)}."

@@ -7,6 +7,7 @@ signs one's commits in Git: https://git-scm.com/docs/git-config#Documentation/gi
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
-from ..engine.files import json_sha256, write_atomically
+from ..engine.files import json_sha256, opened, write_atomically
 from ..engine.record import Record
 
 VERDICTS = "verdicts"  # folder beside the run
@@ -66,10 +67,16 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
         they are not as they were written, a sentence each. One on another record that stood in its place is no fault.
     """
     found, wrong = [], []
-    for path in sorted((run / VERDICTS).glob("*.json")):
+    folder = run / VERDICTS
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json") if os.path.lexists(folder) else []
+    except OSError as error:
+        return [], [f"{VERDICTS} is no folder that can be read ({error.strerror}), so no verdict is known"]
+    for path in paths:
         name = f"{VERDICTS}/{path.name}"
         try:
-            verdict = json.loads(path.read_text(encoding="utf-8"))
+            with opened(path) as file:
+                verdict = json.load(file)
         except (OSError, ValueError):
             verdict = None
         if not isinstance(verdict, dict):
@@ -174,8 +181,8 @@ def require_key() -> None:
 def signature_of(path: Path) -> str | None:
     """Say by whom a file is signed, as far as can be known here; None where the signature is not of this content."""
     signature, program = _signature_path(path), _program()
-    if not signature.exists():
-        return UNSIGNED
+    if not signature.is_file():
+        return None if os.path.lexists(signature) else UNSIGNED
     if program is None:
         return "signed, which nobody checked: ssh-keygen was not found"
     content = path.read_bytes()
