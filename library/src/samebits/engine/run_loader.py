@@ -16,6 +16,7 @@ from . import determinism
 from .config import check
 from .errors import UserError
 from .inputs import code_sha256, data_folder, data_sha256, require_prepared, settings_that_count
+from .printing import printable, warn
 from .project import project
 from .record import read_record
 
@@ -67,7 +68,7 @@ class SavedRun:
             UserError: the weights are missing, damaged, or those of another network.
         """
         model, run_id = load_model(self.directory, self.cfg)
-        print(f"weights of {run_id}", file=sys.stderr)
+        print(f"weights of {printable(run_id)}", file=sys.stderr)
         return model
 
     def evaluate(self) -> dict[str, float]:
@@ -132,7 +133,7 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     if determinism.supported(cfg.determinism):
         determinism.before_torch(cfg.determinism)
     else:
-        print("warning: this processor rounds otherwise than the run's, so last digits may differ.", file=sys.stderr)
+        warn("this processor rounds otherwise than the run's, so last digits may differ.")
     from . import weights
     from .config import instantiate
 
@@ -155,12 +156,12 @@ def warn_of_changes(run: Path, kind: str, now: dict[str, str]) -> None:
     """
     record = run / "record.json"
     if not record.exists():
-        print(f"warning: {record} is missing, so nobody knows whether the {kind} is that of the run.", file=sys.stderr)
+        warn(f"{record} is missing, so nobody knows whether the {kind} is that of the run.")
         return
     trained = read_record(run)["inputs"][kind]
     changed = sorted(name for name in trained | now if trained.get(name) != now.get(name))
     if changed:
-        print(f"warning: the {kind} has changed since the run was trained: {', '.join(changed)}.", file=sys.stderr)
+        warn(f"the {kind} has changed since the run was trained: {', '.join(changed)}.")
 
 
 def _absolute(value: Any, root: Path) -> Any:
