@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -269,8 +268,8 @@ def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
         described = git_snapshot.take_snapshot(project().root, run.id if cfg.snapshot else None, run.directory)
         for name, size in described.get("left_out", {}).items():
             warn(
-                f"{name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so the record"
-                " leaves it out: put it into data/external/, or its name into .gitignore."
+                f"{name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so the"
+                " record leaves it out: put it into data/external/, or its name into .gitignore."
             )
         if cfg.snapshot and "remark" in described:
             warn(f"{described['remark']}.")

@@ -27,11 +27,12 @@ from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
 from ..engine.files import DISK_FULL, HIDDEN, WORDS, present_sha256, redact, replace_atomically
-from ..engine.git_snapshot import results
+from ..engine.git_snapshot import PATCH, results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
-from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
+from ..engine.record import HISTORY, PREDICTIONS, PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
+from ..engine.trace_reader import TRACE
 from ..report.documents import read_project
 from ..verify import provenance_diff, verdict_files
 from ..verify.data_stages import LOCK, dvc_md5
@@ -158,7 +159,11 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     data = _data(shown, record, cfg, root) if with_data else {}
     remarks = write_project(record, run, staging)
     place = f"{project().runs_in}/{run.resolve().name}"
-    parts = [run / name for name in PUBLISHED if (run / name).exists()] + verdict_files.files_of(run, record)
+    known = {HISTORY: record["observed"].get("history"), PATCH: record["source"].get("patch")}
+    known |= {PREDICTIONS: record["outputs"].get("predictions"), TRACE: record["outputs"]["trace"]}
+    # one of which the record has no hash is not the run's: it may be a link to anything
+    parts = [run / name for name in PUBLISHED if (run / name).exists() and known.get(name, True)]
+    parts += verdict_files.files_of(run, record)
     remarks += [f"{sentence}; it is not in the bundle" for sentence in verdict_files.read_verdicts(run, record)[1]]
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}

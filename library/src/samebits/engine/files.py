@@ -270,7 +270,30 @@ def present_sha256(
 def json_sha256(value: Any) -> str:
     """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # names of files may be no UTF-8
+    try:
+        content = text.encode(errors="surrogateescape")  # names of files may be no UTF-8
+    except UnicodeEncodeError:  # of nobody's files
+        content = text.encode(errors="surrogatepass")
+    return hashlib.sha256(content).hexdigest()
+
+
+MOST_JSON, DEEPEST = 2**28, 64  # bytes, and levels, of a JSON file of a run; ours have far less of both
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file, which may be anybody's; a ValueError where it is none, or too large or deep for ours."""
+    if path.stat().st_size > MOST_JSON:
+        raise ValueError(f"it has more than {MOST_JSON:,} bytes")
+    with suppress(RecursionError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not _deeper(found, DEEPEST):
+            return found
+    raise ValueError("it is nested too deeply")
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    each = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _deeper(one, levels - 1) for one in each)
 
 
 def bytes_sha256(content: bytes) -> str:

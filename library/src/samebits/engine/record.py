@@ -27,12 +27,23 @@ from pathlib import Path
 from typing import Any
 
 import fastjsonschema
+import yaml
 from fastjsonschema import JsonSchemaValueException
 from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import file_sha256, hash_cache, json_sha256, only_process, present_sha256, redact, write_atomically
+from .files import (
+    DEEPEST,
+    file_sha256,
+    hash_cache,
+    json_sha256,
+    load_json,
+    only_process,
+    present_sha256,
+    redact,
+    write_atomically,
+)
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
@@ -48,6 +59,7 @@ COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microj
 LONGEST_NAME = 200  # characters of the readable part; file systems take 255 in all, with what is added to it
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
 SCHEMA = Path(__file__).with_name("record.schema.json")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Record = dict[str, Any]
 
@@ -73,6 +85,9 @@ def read_record(directory: Path) -> Record:
     path = directory / RECORD
     if not path.exists():
         raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
+    for name in PUBLISHED:
+        if name != WEIGHTS and leads_out(directory / name):  # DVC may have these in a cache elsewhere; they are hashed
+            raise UserError(f"{directory / name} is a link out of the project: put the file itself there.")
     record = read_json(path)
     try:
         written = record.get("format")
@@ -81,10 +96,26 @@ def read_record(directory: Path) -> Record:
                 f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
                 " record names."
             )
-        _validator()(record, name_prefix="record")
+        validator(SCHEMA)(record, name_prefix="record")
     except JsonSchemaValueException as error:
         raise UserError(f"{path} is damaged ({error}): {RESTORE.format(path)}") from error
     return record
+
+
+def leads_out(path: Path) -> bool:
+    """Whether a file of a run is a link to one that is neither in its folder nor in the project, and may be private."""
+    places = (path.parent, project().root) if path.is_symlink() else ()
+    return bool(places) and not any(path.resolve().is_relative_to(place.resolve()) for place in places)
+
+
+def read_yaml(path: Path) -> str:
+    """Read the text of a run's settings; a ValueError where it is larger than its file, by aliases, or too deep."""
+    text, depth = path.read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text, LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            raise ValueError(f"line {event.start_mark.line + 1} is nothing that a training writes")
+    return text
 
 
 RESTORE = "restore it (git checkout -- {}), or move its folder away and train again."
@@ -93,7 +124,7 @@ RESTORE = "restore it (git checkout -- {}), or move its folder away and train ag
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of a run; a UserError where it holds no JSON object, or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is damaged ({reason}): {RESTORE.format(path)}") from error
@@ -103,8 +134,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Callable[..., Record]:
-    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)
+def validator(schema: Path) -> Callable[..., dict[str, Any]]:
+    """Make the function that checks a dict by a JSON schema; a JsonSchemaValueException where it does not fit."""
+    return fastjsonschema.compile(json.loads(schema.read_text()), use_default=False)
 
 
 def read_finished(directory: Path) -> Record:
@@ -317,10 +349,11 @@ def write_metrics(path: Path, metrics: dict[str, float]) -> None:
 def read_usage(path: Path) -> dict[str, Any]:
     """Read the file; empty where nothing is written."""
     try:
-        usage = json.loads(path.read_text())
+        usage = load_json(path)
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in usage.items() if value is not None} if isinstance(usage, dict) else {}
+    used = usage.items() if isinstance(usage, dict) else ()
+    return {name: value for name, value in used if isinstance(value, int | float)}
 
 
 def counters() -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .errors import UserError
 from .inputs import code_sha256, data_folder, data_sha256, require_prepared, settings_that_count
 from .printing import printable, warn
 from .project import project
-from .record import read_record
+from .record import read_record, read_yaml
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -39,7 +38,9 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
     if not path.exists():
         raise UserError(f"{path} is missing: run `make train`, or name another run's folder.")
     try:
-        cfg = OmegaConf.create(_absolute(OmegaConf.to_container(OmegaConf.load(path)), root or project().root))
+        cfg = OmegaConf.create(
+            _absolute(OmegaConf.to_container(OmegaConf.create(read_yaml(path))), root or project().root)
+        )
         assert isinstance(cfg, DictConfig)
         check(cfg, saved=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError, ValueError, TypeError) as error:
@@ -111,8 +112,8 @@ def newest_run() -> Path:
     models = project().runs
     for path in models.glob("*/record.json"):
         try:
-            observed = json.loads(path.read_text())["observed"]
-        except (OSError, ValueError, KeyError, TypeError):
+            observed = read_record(path.parent)["observed"]
+        except UserError:
             continue  # the command that is given the run says what is wrong with it
         if observed["status"] == "finished":
             found.append((observed["ended"], path.parent == main_run(), path.parent))

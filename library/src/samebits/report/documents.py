@@ -138,7 +138,9 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
         "prose": lambda text: Markup(prose(printable(text, lines=True))),
         "comment": lambda value: Markup(printable(value)),
         "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
-        "arguments": lambda settings: ", ".join(f"{k} {v}" for k, v in settings.items() if not k.startswith("_")),
+        "arguments": lambda each: (
+            ", ".join(f"{k} {v}" for k, v in each.items() if not k.startswith("_")) if isinstance(each, dict) else each
+        ),
         "hours": hours,
         "size": size,
     }

@@ -233,9 +233,7 @@ def write_table(reports: Path, results: Results) -> Path:
     for trial in results.trials:
         value = "" if trial.value is None else repr(trial.value)
         tried = [trial.settings.get(name, "") for name in names]
-        writer.writerow(
-            map(cell, [trial.number, trial.status, value, *tried, trial.run, trial.weights, trial.reason])
-        )
+        writer.writerow(map(cell, [trial.number, trial.status, value, *tried, trial.run, trial.weights, trial.reason]))
     path = reports / f"{'search' if options.name == 'search' else f'search-{options.name}'}.csv"
     write_atomically(path, text.getvalue().encode())
     return path

@@ -16,9 +16,8 @@ import numpy as np
 from rich.table import Table
 from safetensors import deserialize
 
+from ..engine import printing, weights
 from ..engine import record as records
-from ..engine import weights
-from ..engine import printing
 from ..engine.errors import UserError
 from ..engine.printing import printable
 from ..engine.project import project
@@ -355,7 +354,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("remote", source.get("remote")),
         *five_lines(record),
         ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
-        ("data", f"{origin.get('title') or config.get('data', {}).get('name') or ', '.join(project().data or ())}"),
+        ("data", f"{origin.get('title') or (config.get('data') or {}).get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
         *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
         ("tags", ", ".join(source.get("tags", []))),

@@ -83,7 +83,9 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
     print_table(console, "The environment, as recorded and here", in_words(verdict.environment), SIDES)
     if more := [call for call in verdict.suspects if call not in verdict.causes]:
         console.print()
-        console.print("Done by the code until then, and in no record (`samebits lint --rules` says what to do instead):")
+        console.print(
+            "Done by the code until then, and in no record (`samebits lint --rules` says what to do instead):"
+        )
         for call in more[:MOST_LINES]:
             console.print(f"  {call}")
     console.print()
@@ -252,7 +254,8 @@ def _section(folder: Path, root: Path) -> str:
     made = (
         f"The run was trained on {markdown(observed['ended'][:10])}{where}, on"
         f" {markdown(environment['processor']['model'])} with Python {markdown(environment['python'])} and PyTorch"
-        f" {markdown(environment['packages'].get('torch', 'of unknown version'))}. Its weights have the sha256 `{record['outputs']['weights']}` by content."
+        f" {markdown(environment['packages'].get('torch', 'of unknown version'))}."
+        f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
     )
     here = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
     verdicts, wrong = read_verdicts(folder, record)
