@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories: controls, marks of direction, invisible ones, ...
+FORMULA = re.compile(
+    "[\\s\u200c\u200d]*[-=+@\uff0d\uff1d\uff0b\uff20]"
+)  # also in wide letters
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?(e[+-]?\d+)?|inf|nan)")  # as Python writes it
 JOINERS = "\u200c\u200d"  # of letters in Persian, Hindi and others; they show no text otherwise than it is
 
 
@@ -50,13 +54,10 @@ def code(value: Any) -> str:
 
 def cell(value: Any) -> Any:
     """Write a text for a cell of a CSV file, in which spreadsheets find no formula; numbers stay what they are."""
-    text = printable(value) if isinstance(value, str) else value
-    return f"'{text}" if isinstance(value, str) and re.match(r"\s*[=+@-]", value) and not is_number(value) else text
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number as Python writes it."""
-    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|inf|nan)", text))
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
+        return value
+    text = printable(value)
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def warn(sentence: str) -> None:

@@ -23,9 +23,10 @@ from ..engine.inputs import read_card
 from ..engine.printing import code, markdown, printable
 from ..engine.project import project as this_project
 from ..verify.verdict_files import UNSIGNED
+from . import tables
 from .figures import Figure
 from .runs import Experiment, FinishedRun
-from .tables import estimates, hours, latex, size
+from .tables import estimates, hours, size
 
 TEMPLATES = Path(__file__).parent
 CITATION, PROJECT = "CITATION.cff", "pyproject.toml"
@@ -112,7 +113,7 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
     from markupsafe import Markup, escape
 
     html = template.suffix == ".html"
-    write = {".html": escape, ".md": markdown, ".tex": latex}[template.suffix]
+    write = {".html": escape, ".md": markdown, ".tex": tables.escape}[template.suffix]
 
     def text_alone(value: Any) -> Markup:
         return value if isinstance(value, Markup) else Markup(write(printable(value, lines=html)))
@@ -171,7 +172,7 @@ def write_model_card(
     """
     inputs, code = run.record["inputs"], this_project()
     config, origin = inputs["config"], data_origin(run, run, root)
-    card = root / str(origin.get("card"))
+    card = _card(origin, root)
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     limits = re.search(r"^## Known limits\n+(.*?)(?=\n## |\Z)", text, re.M | re.S)
     write_document(
@@ -216,13 +217,19 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
     )
 
 
+def _card(origin: dict[str, Any], root: Path) -> Path:
+    """Find the data's card; one that a record has outside of the project's folder is none."""
+    path = root / printable(origin.get("card"))
+    return path if path.resolve().is_relative_to(root.resolve()) else root / "data/README.md"
+
+
 def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, Any]:
     """Read where a run's data comes from; of the main run's data, title, licence and address as the card says now."""
     origin = run.record["inputs"].get("origin") or {}
     if not origin:  # of an adopted project, whose settings may call anything `data`
         return {}
     names = [each.record["inputs"]["config"]["data"]["name"] for each in (run, main)]
-    now = read_card(root / str(origin.get("card"))) if names[0] == names[1] else {}
+    now = read_card(_card(origin, root)) if names[0] == names[1] else {}
     return {**origin, **{key: text for key, text in now.items() if text}}
 
 

@@ -23,8 +23,7 @@ from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
 from ..engine.inputs import data_folder, data_settings, data_sha256, require_prepared
 from ..engine.project import project
-from ..engine.record import settings_of
-from ..engine.run_loader import read_config
+from ..engine.record import CONFIG, read_yaml, settings_of
 from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
@@ -226,7 +225,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    data = data_folder(read_config(main_run.directory, root), root)
+    data = data_folder(DictConfig(OmegaConf.create(read_yaml(main_run.directory / CONFIG))), root)
     panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = figures.draw_panels(panel)
     drawn = [

@@ -175,7 +175,7 @@ def write_csv(path: Path, experiments: Sequence[Experiment]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def latex(text: str) -> str:
+def escape(text: str) -> str:
     """Write a text so that LaTeX prints it as it is."""
     return re.sub(r"[\\~^&%$#_{}]", lambda match: SPECIAL.get(match[0], f"\\{match[0]}"), text)
 

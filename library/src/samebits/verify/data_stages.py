@@ -29,8 +29,8 @@ from ..engine.errors import UserError
 from ..engine.files import JUNK, file_sha256
 from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
-from ..engine.record import Record, settings_of
-from .provenance_diff import LOADER, NOTHING, Difference, differing
+from ..engine.record import LOADER, Record, settings_of
+from .provenance_diff import NOTHING, Difference, differing
 
 LOCK, PIPELINE = "dvc.lock", "dvc.yaml"
 Stage = dict[str, Any]  # as in dvc.lock
