@@ -124,13 +124,11 @@ def try_text(put: Set | None, of_verdict: Set | None, text: str, folder: Path) -
     write_verdict(run, lambda verdict: of_verdict and of_verdict(verdict, text))
     if of_verdict is not OF_VERDICTS["cause"]:  # a run that is TAMPERED has no report
         check_files(report(root))
-    lines = len(say("show", str(other))[1].splitlines())
-    for words in (("show", str(run)), ("compare", str(run), str(other)), ("compare", str(other), str(run))):
+    for words in (("show", str(run)), ("compare", str(run), str(other))):
         status, said = say(*words)
         check_printable(said)
         assert status in (0, 1) and "Traceback" not in said, said[-2000:]
         assert not re.search(r"(?m)^(verdicts  IDENTICAL|error: none)", said), said
-    assert lines - 3 <= len(say("show", str(run))[1].splitlines()) <= lines + 9
 
 
 # --- files that are not what their names say

@@ -9,12 +9,14 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from unicodedata import category
 from unittest import mock
 
+import jinja2
 import yaml
 from markdown_it import MarkdownIt
 
@@ -133,11 +135,29 @@ def weights_file(header: bytes, length: int | None = None, data: bytes = b"") ->
 # --- what the library writes and prints of it
 
 
+class _Kept(jinja2.BytecodeCache):
+    """Templates are compiled once for all tries."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Any) -> None:
+        if bucket.key in self.known:
+            bucket.bytecode_from_string(self.known[bucket.key])
+
+    def dump_bytecode(self, bucket: Any) -> None:
+        self.known[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = partial(jinja2.Environment, bytecode_cache=_Kept())
+
+
 @contextlib.contextmanager
 def without_figures() -> Iterator[None]:
-    """Leave out the figures, which take seconds, and whose texts are paths."""
+    """Leave out the figures, which take seconds, and whose texts are paths; compile each template once."""
     figures = module("samebits.report.figures")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch("jinja2.Environment", COMPILED))
         for name in ("seeds", "curves", "differences", "draw_costs"):
             stack.enter_context(mock.patch.object(figures, name, lambda *given: None))
         stack.enter_context(mock.patch.object(figures, "draw_panels", lambda panel: []))

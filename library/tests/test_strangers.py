@@ -27,14 +27,14 @@ def test_an_attack_fails(case: object, tmp_path: Path) -> None:
     case.check(tmp_path)  # type: ignore[attr-defined]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(place=IN_PLACES, text=TEXT)
 def test_a_text_is_a_text_wherever_it_stands(place: tuple[Set | None, Set | None], text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try_text(*place, text, Path(folder))
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(text=st.one_of(TEXT, st.text()))
 def test_what_is_written_of_a_text(text: str) -> None:
     check_printable(printing.printable(text, lines=True).replace("\t", ""))

@@ -49,6 +49,12 @@ REPLACED = ("data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
 PASSWORD = re.compile(r"(?<=://)[\w.%+-]*:[^/\s@'\"{}()\[\]$<>|\\]+(?=@)")  # of a user; no variable
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
 CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
+STRANGERS = """\
+> **{0} here runs the code of whoever made this bundle.** If you do not know them, let it do so in a container without a
+> network, which sees this folder alone{1}.
+
+"""
+BY_DOCKER = ": `docker compose run --rm alone`, once you have read compose.yaml, which is theirs, too"
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
@@ -158,6 +164,9 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     cfg = read_config(run, root)
     data = _data(shown, record, cfg, root) if with_data else {}
     remarks = write_project(record, run, staging)
+    command = ("`samebits reproduce`", "") if project().adopted else ("`make reproduce`", BY_DOCKER)
+    readme = staging / "README.md"
+    readme.write_bytes(STRANGERS.format(*command).encode() + (readme.read_bytes() if readme.is_file() else b""))
     place = f"{project().runs_in}/{run.resolve().name}"
     known = {HISTORY: record["observed"].get("history"), PATCH: record["source"].get("patch")}
     known |= {PREDICTIONS: record["outputs"].get("predictions"), TRACE: record["outputs"]["trace"]}

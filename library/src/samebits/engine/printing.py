@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories: controls, marks of direction, invisible ones, ...
-FORMULA = re.compile(
-    "[\\s\u200c\u200d]*[-=+@\uff0d\uff1d\uff0b\uff20]"
-)  # also in wide letters
+FORMULA = re.compile("[\\s\u200c\u200d]*[-=+@\uff0d\uff1d\uff0b\uff20]")  # also in wide letters
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?(e[+-]?\d+)?|inf|nan)")  # as Python writes it
 JOINERS = "\u200c\u200d"  # of letters in Persian, Hindi and others; they show no text otherwise than it is
 

@@ -97,6 +97,8 @@ def broken_row(path: Path) -> str | None:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         try:
             row = json.loads(line)
+            if not isinstance(row["step"], int):
+                raise TypeError
             if row["follows"] != sha256.hexdigest()[: len(row["follows"])]:
                 after = f"after step {last}, " if last is not None else ""
                 return f"{after}line {number} (step {row['step']}) does not follow on the lines before it"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,7 +222,10 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
 def _card(origin: dict[str, Any], root: Path) -> Path:
     """Find the data's card; one that a record has outside of the project's folder is none."""
     path = root / printable(origin.get("card"))
-    return path if path.resolve().is_relative_to(root.resolve()) else root / "data/README.md"
+    with suppress(OSError):  # it is no name of a file
+        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            return path
+    return Path(os.devnull)
 
 
 def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, Any]:
