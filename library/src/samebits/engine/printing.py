@@ -6,6 +6,7 @@ what is typed next. `printable` replaces them, for every way on which such a tex
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -83,12 +84,15 @@ def only_printable() -> Iterator[None]:
         yield
 
 
-def terminal(**options: Any) -> Console:
-    """Make a console whose texts, also those in tables, are printable, and no markup."""
+def terminal() -> Console:
+    """Make a console whose texts, also those in tables, are printable, and no markup.
+
+    It is coloured on a terminal; elsewhere without colours, and wide enough for two hashes.
+    """
     from rich.console import Console
 
     class Terminal(Console):
         def render_str(self, text: str, **styles: Any) -> Any:  # of every text that Rich is given
             return super().render_str(printable(text), **styles)
 
-    return Terminal(markup=False, highlight=False, soft_wrap=True, **options)
+    return Terminal(markup=False, highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)

@@ -16,10 +16,10 @@ import numpy as np
 from rich.table import Table
 from safetensors import deserialize
 
-from ..engine import printing, weights
 from ..engine import record as records
+from ..engine import weights
 from ..engine.errors import UserError
-from ..engine.printing import printable
+from ..engine.printing import printable, terminal
 from ..engine.project import project
 from ..engine.record import METRICS, RECORD, WEIGHTS, Record
 from ..engine.run_loader import newest_run
@@ -184,11 +184,6 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
         ]
         distance = weight_diff(one.weights, other.weights)
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
-
-
-def terminal() -> Console:
-    """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
-    return printing.terminal(width=None if os.isatty(1) else 110)
 
 
 def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
