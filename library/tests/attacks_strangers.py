@@ -101,6 +101,8 @@ PLACES: dict[str, Set] = {
     "metric": lambda record, text: record["outputs"]["metrics"].update({text: -1.0}),
     "tensor": lambda record, text: record["outputs"]["tensors"].update({text: "0" * 64}),
 }
+SETTINGS = ("setting", "name of a setting", "network", "optimizer", "data set", "split", "epochs")
+OF_SETTINGS = [PLACES[name] for name in SETTINGS]
 OF_VERDICTS: dict[str, Set] = {
     "by": lambda verdict, text: verdict.update(by=text),
     "meaning": lambda verdict, text: verdict.update(meaning=text),
@@ -119,6 +121,8 @@ OF_VERDICTS: dict[str, Set] = {
 def try_text(put: Set | None, of_verdict: Set | None, text: str, folder: Path) -> None:
     """Write a project in which a text stands in a place of one run; check all that is written and printed of it."""
     root = project_of(folder / "project")
+    if put in OF_SETTINGS:
+        text = text.encode(errors="ignore").decode()  # YAML has no halves of letters: such settings cannot be read
     run = write_run(root / "models", lambda record: put and put(record, text), name="a-seed=0")
     other = write_run(root / "models", name="b-seed=1", seed=1)
     write_verdict(run, lambda verdict: of_verdict and of_verdict(verdict, text))

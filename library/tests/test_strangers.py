@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -70,3 +72,21 @@ def test_the_checks_see_what_they_are_for(kind: str) -> None:
         with pytest.raises((AssertionError, ValueError)):
             bad[0](text)
     check_files({})
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "instead", "place", "what"),
+    [
+        ("samebits.engine.printing", "category", lambda character: "Lu", "remark", "escape sequences"),
+        ("samebits.engine.printing", "printable", lambda value, lines=False: str(value), "metric", "another direction"),
+        ("samebits.report.documents", "markdown", str, "title", "HTML"),
+        ("samebits.report.documents", "code", lambda value: f"`{value}`", "network", "Markdown that ends code"),
+        ("samebits.report.documents", "WEB", re.compile(".*"), "address", "a script's address"),
+        ("samebits.engine.printing", "FORMULA", re.compile("(?!)"), "metric", "a formula"),
+    ],
+)
+def test_without_its_mechanism_an_attack_succeeds(
+    where: str, name: str, instead: object, place: str, what: str, tmp_path: Path
+) -> None:
+    with mock.patch.object(module(where), name, instead), pytest.raises(AssertionError):
+        try_text(PLACES[place], None, EVIL[what], tmp_path)

@@ -7,7 +7,6 @@ models/, whose folders hold what runs wrote and nothing else), and the DVC remot
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 from .engine import git_snapshot
 from .engine import record as records
 from .engine.errors import UserError, require_packages
-from .engine.files import redact, write_atomically
+from .engine.files import load_json, redact, write_atomically
 from .engine.git_snapshot import NoGit
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
@@ -127,7 +126,7 @@ def finished_runs(root: Path) -> set[str]:
     names = set()
     for path in (root / "models").glob(f"*/{RECORD}"):
         try:
-            finished = json.loads(path.read_text())["observed"]["status"] == "finished"
+            finished = load_json(path)["observed"]["status"] == "finished"
         except (OSError, ValueError, KeyError, TypeError):
             finished = True  # `require_shareable` names what is wrong with it
         if finished and not path.parent.name.startswith(NEVER_SHARED):
