@@ -17,6 +17,7 @@ from unicodedata import category
 from unittest import mock
 
 import jinja2
+import scipy.stats  # noqa: F401  # which takes seconds, and no try of its own
 import yaml
 from markdown_it import MarkdownIt
 
