@@ -260,7 +260,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no determinism": lambda record: record["inputs"]["config"].pop("determinism"),
     "overrides that are numbers": lambda record: record["source"].update(overrides=[1, None]),
     "a time of a month 99": lambda record: record["observed"].update(ended="2026-99-01T00:00:00Z"),
-    "a time of text": lambda record: record["observed"].update(started="<b>"),
+    "a time of text": lambda record: record["observed"].update(ended="<b>"),
     "seconds without an end": lambda record: record["observed"].update(wall_seconds=10**400),
     "metrics that are infinite": lambda record: record["outputs"]["metrics"].update(x=float("inf")),
     "metrics too large for a float": lambda record: record["outputs"]["metrics"].update(x=10**400),
