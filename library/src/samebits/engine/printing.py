@@ -80,7 +80,7 @@ class _Printable:
 @contextmanager
 def only_printable() -> Iterator[None]:
     """Let `print` write printable text alone to stdout."""
-    with redirect_stdout(_Printable(sys.stdout)):  # type: ignore[type-var] # it has what a stream has
+    with redirect_stdout(_Printable(sys.stdout)):  # it has what a stream has
         yield
 
 
