@@ -60,7 +60,8 @@ def test_a_bundle_is_the_whole_project_with_one_run(run: Path, workspace: Path, 
     assert len(described[f"{place}/record.json".replace("=", "%3D")]["sha256"]) == 64
 
     files = module("samebits.verify.verdict_files")
-    parts = dict.fromkeys(files.PARTS, "") | {"verdict": "IDENTICAL", "run": record["run"], "record": record["sha256"]}
+    parts = {"verdict": "IDENTICAL", "run": record["run"], "record": record["sha256"], "when": "2026-01-31T12:00:00Z"}
+    parts |= {"meaning": "", "machine": {}, "code": "", "fresh_environment": False, "inputs": [], "environment": []}
     files.write_verdict(run, "1", json.dumps(files.seal(parts)))
     (run / "verdicts/2.json").write_text("{}")  # which nobody sealed
     more = bundle(run, folder=tmp_path / "other", root=workspace)[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -30,6 +29,7 @@ from .engine.inputs import (
     require_expected,
     require_prepared,
 )
+from .engine.printing import warn
 from .engine.project import project, require_own_program, use_project
 from .engine.record import HISTORY, RunDirectory, find_run, now, outputs
 
@@ -269,13 +269,12 @@ def begin_record(run: RunDirectory, cfg: DictConfig) -> None:
     def describe() -> dict[str, object]:
         described = git_snapshot.take_snapshot(project().root, run.id if cfg.snapshot else None, run.directory)
         for name, size in described.get("left_out", {}).items():
-            print(
-                f"warning: {name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so"
-                " the record leaves it out: put it into data/external/, or its name into .gitignore.",
-                file=sys.stderr,
+            warn(
+                f"{name} ({size / 1e6:,.0f} MB) is neither committed nor ignored, and too large to be code, so the"
+                " record leaves it out: put it into data/external/, or its name into .gitignore."
             )
         if cfg.snapshot and "remark" in described:
-            print(f"warning: {described['remark']}.", file=sys.stderr)
+            warn(f"{described['remark']}.")
         tags = {"tags": [str(tag) for tag in cfg.tags]} if cfg.get("tags") else {}
         return {"tree": json_sha256(run.inputs["code"]), **described, "overrides": own_overrides(), **tags}
 
@@ -301,10 +300,9 @@ def finish_record(
     if code:
         names = ", ".join([*list(code)[:3], *(["..."] if len(code) > 3 else [])])
         package = project().package.relative_to(project().root)
-        print(
-            f"warning: the training loaded {names}, which its imports do not lead to: the record has the hash, but to"
-            f" make changes there part of a run's id, move such code into {package}/, and import it by its name.",
-            file=sys.stderr,
+        warn(
+            f"the training loaded {names}, which its imports do not lead to: the record has the hash, but to make"
+            f" changes there part of a run's id, move such code into {package}/, and import it by its name."
         )
     warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
     (usage,), source = callbacks_of(trainer, ResourceUsage), project().source
@@ -333,13 +331,12 @@ def warn_of_touched(files: Sequence[str], touched: Mapping[str, Any]) -> None:
     """Say which files and addresses the training asked that are no inputs of it."""
     if files:
         names = ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
-        print(
-            f"warning: the training read {names}, which is none of its inputs: the record has the hash; to make changes"
-            " there part of a run's id, let a setting name the file, or have it prepared into the data.",
-            file=sys.stderr,
+        warn(
+            f"the training read {names}, which is none of its inputs: the record has the hash; to make changes there"
+            " part of a run's id, let a setting name the file, or have it prepared into the data."
         )
     if asked := access_log.unrecorded(touched):
-        print(f"warning: the training asked {', '.join(asked[:3])}: the answers are in no record.", file=sys.stderr)
+        warn(f"the training asked {', '.join(asked[:3])}: the answers are in no record.")
 
 
 def show(run: RunDirectory, published: str | None) -> None:

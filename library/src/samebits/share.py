@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from .engine import record as records
 from .engine.errors import UserError, require_packages
 from .engine.files import write_atomically
 from .engine.git_snapshot import NoGit
+from .engine.printing import warn
 from .engine.project import project
 from .engine.record import RECORD, WEIGHTS
 from .engine.run_loader import main_run
@@ -131,7 +131,7 @@ def finished_runs(root: Path) -> set[str]:
             finished = records.read_json(run / RECORD)["observed"]["status"] == "finished"
         except (UserError, KeyError, TypeError):
             if not (finished := os.path.lexists(run / RECORD)):  # if there, `require_shareable` names what is wrong
-                print(f"warning: {run.name} is left out, since its {RECORD} is missing.", file=sys.stderr)
+                warn(f"{run.name} is left out, since its {RECORD} is missing.")
         if finished and not run.name.startswith(NEVER_SHARED):
             names.add(run.name)
     return names - {main_run().name}  # which the pipeline shares

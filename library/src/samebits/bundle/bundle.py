@@ -27,12 +27,13 @@ from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
 from ..engine.files import DISK_FULL, present_sha256, replace_atomically
-from ..engine.git_snapshot import results
+from ..engine.git_snapshot import PATCH, results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
-from ..engine.record import PUBLISHED, RECORD, WEIGHTS, Record
+from ..engine.record import HISTORY, PREDICTIONS, PUBLISHED, RECORD, WEIGHTS, Record
 from ..engine.run_loader import main_run, newest_run, read_config
 from ..engine.secrets import HIDDEN, WORDS, hide_logins, is_private, redact, why_private
+from ..engine.trace_reader import TRACE
 from ..report.documents import read_project
 from ..verify import provenance_diff, verdict_files
 from ..verify.data_stages import LOCK, dvc_md5
@@ -46,6 +47,12 @@ CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
 REPLACED = ("data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
 CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
+STRANGERS = """\
+> **{0} here runs the code of whoever made this bundle.** If you do not know them, let it do so in a container without a
+> network, which sees this folder alone{1}.
+
+"""
+BY_DOCKER = ": `docker compose run --rm alone`, once you have read compose.yaml, which is theirs, too"
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
@@ -156,8 +163,15 @@ def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:
     cfg = read_config(run, root)
     data = _data(shown, record, cfg, root) if with_data else {}
     remarks = write_project(record, run, staging)
+    command = ("`samebits reproduce`", "") if project().adopted else ("`make reproduce`", BY_DOCKER)
+    readme = staging / "README.md"
+    readme.write_bytes(STRANGERS.format(*command).encode() + (readme.read_bytes() if readme.is_file() else b""))
     place = f"{project().runs_in}/{run.resolve().name}"
-    parts = [run / name for name in PUBLISHED if (run / name).exists()] + verdict_files.files_of(run, record)
+    known = {HISTORY: record["observed"].get("history"), PATCH: record["source"].get("patch")}
+    known |= {PREDICTIONS: record["outputs"].get("predictions"), TRACE: record["outputs"]["trace"]}
+    # one of which the record has no hash is not the run's: it may be a link to anything
+    parts = [run / name for name in PUBLISHED if (run / name).exists() and known.get(name, True)]
+    parts += verdict_files.files_of(run, record)
     remarks += [f"{sentence}; it is not in the bundle" for sentence in verdict_files.read_verdicts(run, record)[1]]
     files = {path.relative_to(staging).as_posix(): path for path in _files(staging)}
     files |= {f"{place}/{path.relative_to(run).as_posix()}": path for path in parts}

@@ -52,12 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     from ..engine.command_line import one_sentence
     from ..engine.determinism import round_to_nearest
+    from ..engine.printing import only_printable
     from ..engine.project import is_adopted
 
     round_to_nearest()
     if verb == "probe":
         verb, rest = "reproduce", ["--probe", *rest]
-    with one_sentence():
+    with only_printable(), one_sentence():
         if verb not in VERBS:
             close = difflib.get_close_matches(verb, VERBS, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""

@@ -25,6 +25,7 @@ from .distributed import Processes, follow_launcher
 from .errors import INTERRUPTED, UserError
 from .files import DISK_FULL, no_room
 from .inputs import NOT_INPUTS
+from .printing import printable
 from .project import is_adopted, project, require_own_program, use_project
 
 LIBRARY_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -249,7 +250,7 @@ def fail(sentence: str) -> NoReturn:
     """Print one sentence and leave with the exit status of a user's mistake."""
     if is_adopted():
         sentence = project().commands(sentence)
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     raise SystemExit(USER_MISTAKE)
 
 

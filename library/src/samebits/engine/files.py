@@ -301,7 +301,11 @@ def present_sha256(
 def json_sha256(value: Any) -> str:
     """Hash a value made of dicts, lists, strings, numbers, booleans and None; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # names of files may be no UTF-8
+    try:
+        content = text.encode(errors="surrogateescape")  # names of files may be no UTF-8
+    except UnicodeEncodeError:  # of nobody's files
+        content = text.encode(errors="surrogatepass")
+    return hashlib.sha256(content).hexdigest()
 
 
 def bytes_sha256(content: bytes) -> str:

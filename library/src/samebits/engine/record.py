@@ -34,12 +34,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from .distributed import is_first
 from .errors import UserError
-from .files import file_sha256, hash_cache, json_sha256, only_process, opened, present_sha256, write_atomically
+from .files import (
+    file_sha256,
+    hash_cache,
+    json_sha256,
+    only_process,
+    opened,
+    present_sha256,
+    write_atomically,
+)
 from .git_snapshot import PATCH
 from .inputs import RUN_PATH, fold_of, hashes, inputs_id, portable_config
 from .project import project
 from .secrets import redact
 from .trace_reader import TRACE
+from .untrusted import leads_out, load_json
 
 FORMAT = 1  # raised when a record is written so that older code would misread it
 RECORD, METRICS, WEIGHTS, CONFIG = "record.json", "metrics.json", "model.safetensors", "config.yaml"
@@ -94,6 +103,9 @@ def read_record(directory: Path) -> Record:
     path = directory / RECORD
     if not os.path.lexists(path):
         raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
+    for name in PUBLISHED:
+        if name != WEIGHTS and leads_out(directory / name):  # DVC may have these in a cache elsewhere; they are hashed
+            raise UserError(f"{directory / name} is a link out of the project: put the file itself there.")
     record = read_json(path)
     try:
         written = record.get("format")
@@ -102,7 +114,7 @@ def read_record(directory: Path) -> Record:
                 f"{path} has the format {written}, and this code reads {FORMAT}: use the code of the commit that the"
                 " record names."
             )
-        _validator()(record, name_prefix="record")
+        validator(SCHEMA)(record, name_prefix="record")
     except JsonSchemaValueException as error:
         raise UserError(f"{path} is damaged ({error}): {RESTORE.format(path)}") from error
     return record
@@ -114,8 +126,7 @@ RESTORE = "restore it (git checkout -- {}), or move its folder away and train ag
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of a run; a UserError where it holds no JSON object, or cannot be read."""
     try:
-        with opened(path) as file:
-            found = json.load(file)
+        found = load_json(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is damaged ({reason}): {RESTORE.format(path)}") from error
@@ -125,8 +136,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Callable[..., Record]:
-    return fastjsonschema.compile(json.loads(SCHEMA.read_text()), use_default=False)
+def validator(schema: Path) -> Callable[..., dict[str, Any]]:
+    """Make the function that checks a dict by a JSON schema; a JsonSchemaValueException where it does not fit."""
+    return fastjsonschema.compile(json.loads(schema.read_text()), use_default=False)
 
 
 def read_finished(directory: Path) -> Record:
@@ -341,11 +353,11 @@ def write_metrics(path: Path, metrics: dict[str, float]) -> None:
 def read_usage(path: Path) -> dict[str, Any]:
     """Read the file; empty where nothing is written."""
     try:
-        with opened(path) as file:
-            usage = json.load(file)
+        usage = load_json(path)
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in usage.items() if value is not None} if isinstance(usage, dict) else {}
+    used = usage.items() if isinstance(usage, dict) else ()
+    return {name: value for name, value in used if isinstance(value, int | float)}
 
 
 def counters() -> dict[str, float]:

@@ -15,8 +15,10 @@ from . import determinism
 from .config import check
 from .errors import UserError
 from .inputs import code_sha256, data_folder, data_sha256, require_prepared, settings_that_count
+from .printing import printable, warn
 from .project import project
 from .record import read_record, run_folders
+from .untrusted import read_yaml
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -37,7 +39,9 @@ def read_config(run: Path, root: Path | None = None) -> DictConfig:
     if not path.is_file():
         raise UserError(f"{path} is missing, or no file: run `make train`, or name another run's folder.")
     try:
-        cfg = OmegaConf.create(_absolute(OmegaConf.to_container(OmegaConf.load(path)), root or project().root))
+        cfg = OmegaConf.create(
+            _absolute(OmegaConf.to_container(OmegaConf.create(read_yaml(path))), root or project().root)
+        )
         assert isinstance(cfg, DictConfig)
         check(cfg, saved=True)
     except (YAMLError, OmegaConfBaseException, AssertionError, OSError, ValueError, TypeError) as error:
@@ -66,7 +70,7 @@ class SavedRun:
             UserError: the weights are missing, damaged, or those of another network.
         """
         model, run_id = load_model(self.directory, self.cfg)
-        print(f"weights of {run_id}", file=sys.stderr)
+        print(f"weights of {printable(run_id)}", file=sys.stderr)
         return model
 
     def evaluate(self) -> dict[str, float]:
@@ -111,7 +115,7 @@ def newest_run() -> Path:
         try:
             observed = read_record(run)["observed"]
         except UserError as error:
-            print(f"warning: {run.name} is passed over: {error}", file=sys.stderr)
+            warn(f"{run.name} is passed over: {error}")
             continue
         if observed["status"] == "finished":
             found.append((observed["ended"], run == main_run(), run))
@@ -132,7 +136,7 @@ def load_model(run: Path, cfg: DictConfig) -> tuple[LightningModule, str]:
     if determinism.supported(cfg.determinism):
         determinism.before_torch(cfg.determinism)
     else:
-        print("warning: this processor rounds otherwise than the run's, so last digits may differ.", file=sys.stderr)
+        warn("this processor rounds otherwise than the run's, so last digits may differ.")
     from . import weights
     from .config import instantiate
 
@@ -155,12 +159,12 @@ def warn_of_changes(run: Path, kind: str, now: dict[str, str]) -> None:
     """
     record = run / "record.json"
     if not record.exists():
-        print(f"warning: {record} is missing, so nobody knows whether the {kind} is that of the run.", file=sys.stderr)
+        warn(f"{record} is missing, so nobody knows whether the {kind} is that of the run.")
         return
     trained = read_record(run)["inputs"][kind]
     changed = sorted(name for name in trained | now if trained.get(name) != now.get(name))
     if changed:
-        print(f"warning: the {kind} has changed since the run was trained: {', '.join(changed)}.", file=sys.stderr)
+        warn(f"the {kind} has changed since the run was trained: {', '.join(changed)}.")
 
 
 def _absolute(value: Any, root: Path) -> Any:

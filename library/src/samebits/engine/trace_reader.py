@@ -78,13 +78,16 @@ class Divergence:
 
 
 def read_trace(path: Path) -> list[Row]:
-    """Read all rows; one that is not JSON ends the list."""
+    """Read all rows; one that is none ends the list."""
     rows = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
     return rows
 
 
@@ -94,10 +97,12 @@ def broken_row(path: Path) -> str | None:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         try:
             row = json.loads(line)
+            if not isinstance(row["step"], int):
+                raise TypeError
             if row["follows"] != sha256.hexdigest()[: len(row["follows"])]:
                 after = f"after step {last}, " if last is not None else ""
                 return f"{after}line {number} (step {row['step']}) does not follow on the lines before it"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return f"line {number} is no row of a trace"
         sha256.update(line)
         last = row["step"]

@@ -6,9 +6,12 @@ What they say of the project comes from CITATION.cff and pyproject.toml: who mad
 from __future__ import annotations
 
 import base64
+import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +22,19 @@ import yaml
 from ..engine.errors import UserError
 from ..engine.files import json_sha256, write_atomically
 from ..engine.inputs import read_card
+from ..engine.printing import code, markdown, printable
 from ..engine.project import project as this_project
 from ..verify.verdict_files import UNSIGNED
+from . import tables
 from .figures import Figure
 from .runs import Experiment, FinishedRun
-from .tables import escape, estimates, hours, size
+from .tables import estimates, hours, size
 
 TEMPLATES = Path(__file__).parent
 CITATION, PROJECT = "CITATION.cff", "pyproject.toml"
 REMOTE = re.compile(r"(?:ssh://(?:[^@/]+@)?|[^@/\s]+@)([\w.-]+\.\w+)(?::\d+/|[:/])(.+?)(?:\.git)?/?")  # over SSH
 CARD = ("title", "licence", "address")  # of the data
+WEB = re.compile(r"(?i)https?://[^\s<>\"\\`|]+")  # addresses that become links
 SETTINGS = ("model", "data", "trainer", "determinism")  # groups whose settings the model card lists
 
 
@@ -100,27 +106,57 @@ def _author(entry: dict[str, Any]) -> Author:
 
 
 def write_document(path: Path, template: Path, **parts: Any) -> None:
-    """Write a file from a template of Jinja and the parts that it asks for; in HTML, these are escaped."""
+    """Write a file from a template of Jinja and the parts that it asks for.
+
+    Whatever the template says of these, they are text in the file's language: HTML, Markdown or LaTeX, with no markup,
+    link or control character of their own. Filters that give markup, as `link` and `code`, are the only exceptions.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    html = template.suffix == ".html"
+    write = {".html": escape, ".md": markdown, ".tex": tables.escape}[template.suffix]
+
+    def text_alone(value: Any) -> Markup:
+        return value if isinstance(value, Markup) else Markup(write(printable(value, lines=html)))
+
+    def link(address: Any) -> Any:
+        address = printable(address)
+        if not WEB.fullmatch(address):
+            return address
+        return Markup(f'<a href="{escape(address)}">{escape(address)}</a>' if html else f"<{address}>")
 
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
-        autoescape=template.suffix == ".html",
+        autoescape=True,
+        finalize=text_alone,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
         "source": lambda figure: f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}",
-        "plain": lambda text: re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text),  # which Markdown shows as it is
-        "arguments": lambda settings: ", ".join(f"{k} {v}" for k, v in settings.items() if not k.startswith("_")),
-        "latex": escape,
+        "link": link,
+        "code": lambda value: Markup(code(value)),
+        "prose": lambda text: Markup(prose(printable(text, lines=True))),
+        "comment": lambda value: Markup(printable(value)),
+        "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
+        "arguments": lambda each: (
+            ", ".join(f"{k} {v}" for k, v in each.items() if not k.startswith("_")) if isinstance(each, dict) else each
+        ),
         "hours": hours,
         "size": size,
     }
     environment.filters |= filters
     text = environment.get_template(template.name).render(estimates=estimates, **parts)
     write_atomically(path, f"{text.rstrip()}\n".encode())
+
+
+def prose(text: str) -> str:
+    """Keep the Markdown of a text, but for HTML, and for links to elsewhere than the web."""
+    parts = re.split(r"((?<!!)\[[^\[\]<>&\\`]*\]\(https?://[^\s()<>&]*\)|<https?://[^\s<>&]*>)", text)
+    parts[::2] = [re.sub(r"[\[\]]", r"\\\g<0>", part.replace("&", "&amp;").replace("<", "&lt;")) for part in parts[::2]]
+    return "".join(parts)
 
 
 def write_page(path: Path, project: Project, figures: Sequence[Figure | None], template: Path, **parts: Any) -> None:
@@ -138,7 +174,7 @@ def write_model_card(
     """
     inputs, code = run.record["inputs"], this_project()
     config, origin = inputs["config"], data_origin(run, run, root)
-    card = root / str(origin.get("card"))
+    card = _card(origin, root)
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     limits = re.search(r"^## Known limits\n+(.*?)(?=\n## |\Z)", text, re.M | re.S)
     write_document(
@@ -183,13 +219,22 @@ def write_checklist(path: Path, root: Path, experiments: Sequence[Experiment], *
     )
 
 
+def _card(origin: dict[str, Any], root: Path) -> Path:
+    """Find the data's card; one that a record has outside of the project's folder is none."""
+    path = root / printable(origin.get("card"))
+    with suppress(OSError):  # it is no name of a file
+        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            return path
+    return Path(os.devnull)
+
+
 def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, Any]:
     """Read where a run's data comes from; of the main run's data, title, licence and address as the card says now."""
     origin = run.record["inputs"].get("origin") or {}
     if not origin:  # of an adopted project, whose settings may call anything `data`
         return {}
     names = [each.record["inputs"]["config"]["data"]["name"] for each in (run, main)]
-    now = read_card(root / str(origin.get("card"))) if names[0] == names[1] else {}
+    now = read_card(_card(origin, root)) if names[0] == names[1] else {}
     return {**origin, **{key: text for key, text in now.items() if text}}
 
 

@@ -24,6 +24,7 @@ from ..engine.errors import UserError, require_packages
 from ..engine.inputs import data_folder, data_settings, data_sha256, require_prepared
 from ..engine.project import project
 from ..engine.record import CONFIG, settings_of
+from ..engine.untrusted import read_yaml
 from ..fetch import make_available, require_names
 from ..sweep.plan import compose_run, seeds
 from ..sweep.sweep import jobs_at_once, sweep
@@ -225,7 +226,7 @@ def report(root: Path, settings: DictConfig) -> list[Experiment]:
     check_metrics(settings, experiments)
     metrics, drawings, of_main = list(settings.metrics), folder / "figures", experiments[0]
     main_run = next((run for run in of_main.runs if run.id == main), of_main.first)
-    data = data_folder(DictConfig(OmegaConf.load(main_run.directory / CONFIG)), root)
+    data = data_folder(DictConfig(OmegaConf.create(read_yaml(main_run.directory / CONFIG))), root)
     panel = figures.Panel(of_main, main_run, settings, data, drawings, [])
     of_panels = figures.draw_panels(panel)
     drawn = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from ..engine import record as records
 from ..engine.errors import UserError
 from ..engine.files import json_sha256
 from ..engine.inputs import Fold, fold_of, settings_that_count
+from ..engine.printing import warn
 from ..engine.record import COMPUTE, HISTORY, PREDICTIONS, RECORD, Record, read_usage
 from ..engine.run_loader import main_run
 from ..verify.provenance_diff import contradictions, differing, flat, require_unedited
@@ -194,14 +194,14 @@ def read_runs(models: Path, exclude: Sequence[str]) -> tuple[list[FinishedRun], 
         try:
             record = records.read_record(folder)
         except UserError as error:
-            print(f"warning: the report is without {folder.name}: {error}", file=sys.stderr)
+            warn(f"the report is without {folder.name}: {error}")
             continue
         if record["observed"]["status"] != "finished":
             unfinished[folder.name] = read_usage(folder / COMPUTE)
             continue
         wrong += [f"{folder.name}: {each}" for each in contradictions(folder, record) or tampered(folder, record)]
         for sentence in read_verdicts(folder, record)[1]:
-            print(f"warning: {folder.name}: {sentence}.", file=sys.stderr)
+            warn(f"{folder.name}: {sentence}.")
         finished.setdefault(record["run"], FinishedRun(folder, record))
     if wrong:
         raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..engine.files import write_atomically
 from ..engine.inputs import Fold
+from ..engine.printing import cell
 from ..engine.record import Record
 from .runs import Experiment, Key
 
@@ -166,11 +167,11 @@ def write_csv(path: Path, experiments: Sequence[Experiment]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     folds = any(run.fold for _, run in rows)
-    writer.writerow(["experiment", "seed", "run", *metrics, "weights", *(["fold"] if folds else [])])
+    writer.writerow(map(cell, ["experiment", "seed", "run", *metrics, "weights", *(["fold"] if folds else [])]))
     for experiment, run in rows:
         numbers = [repr(run.metrics[name]) if name in run.metrics else "" for name in metrics]
         fold = [run.fold.number if run.fold else ""] if folds else []
-        writer.writerow([experiment.name, run.seed, run.id, *numbers, run.weights, *fold])
+        writer.writerow(map(cell, [experiment.name, run.seed, run.id, *numbers, run.weights, *fold]))
     write_atomically(path, text.getvalue().encode())
 
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 
 from ..engine.command_line import LIBRARY_CONFIGS, counts
 from ..engine.files import write_atomically
+from ..engine.printing import cell
 from ..engine.project import project
 from ..engine.secrets import redact
 from ..report.documents import Project, write_page
@@ -229,11 +230,11 @@ def write_table(reports: Path, results: Results) -> Path:
     options, names = results.search.options, list(results.search.space)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", options.metric, *names, "run", "weights", "reason"])
+    writer.writerow(map(cell, ["trial", "state", options.metric, *names, "run", "weights", "reason"]))
     for trial in results.trials:
         value = "" if trial.value is None else repr(trial.value)
         tried = [trial.settings.get(name, "") for name in names]
-        writer.writerow([trial.number, trial.status, value, *tried, trial.run, trial.weights, trial.reason])
+        writer.writerow(map(cell, [trial.number, trial.status, value, *tried, trial.run, trial.weights, trial.reason]))
     path = reports / f"{'search' if options.name == 'search' else f'search-{options.name}'}.csv"
     write_atomically(path, text.getvalue().encode())
     return path

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from ..engine.errors import PROGRESS_LINE, UserError
 from ..engine.files import opened, write_atomically
+from ..engine.printing import printable, terminal
 from ..engine.project import project
 from ..engine.record import RunDirectory
 
@@ -341,22 +342,20 @@ def main(arguments: argparse.Namespace) -> None:
         draw(rows)
     else:
         for row in rows:
-            print("  ".join(filter(None, row.cells)))
+            print(printable("  ".join(filter(None, row.cells))))
 
 
 def draw(rows: list[RunStatus]) -> None:
     """Draw the table in the terminal."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     colours = {"finished": "green", "failed": "red", "running": "cyan"}
     table = Table("run", "status", "detail", "job", "directory", box=None)
     for row in rows:
-        label, status, *rest = map(escape, row.cells)
-        colour = colours.get(status, "yellow")
-        table.add_row(label, f"[{colour}]{status}[/{colour}]", *rest)
-    Console().print(table)
+        label, status, *rest = row.cells
+        table.add_row(label, Text(status, colours.get(status, "yellow")), *rest)
+    terminal().print(table, soft_wrap=False)
 
 
 def parser() -> argparse.ArgumentParser:

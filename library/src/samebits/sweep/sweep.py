@@ -26,6 +26,7 @@ from rich.table import Column
 from ..engine.command_line import is_of_cluster
 from ..engine.config import get
 from ..engine.errors import INTERRUPTED, UserError
+from ..engine.printing import printable
 from ..engine.project import project
 from .jobs import Executor, Job, JobStatus, LocalProcess, RayExecutor
 from .plan import combine, folds, plan_runs, seeds
@@ -89,7 +90,8 @@ def summary(jobs: list[Job]) -> int:
     runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
     print(f"{len(jobs) - len(failed)} of {runs} finished.", end="\n" if failed else " ")
     for job in failed:
-        print(f"FAILED  {job.label}: {job.reason} (the whole output is in {os.path.relpath(job.log)})", file=sys.stderr)
+        failure = f"FAILED  {job.label}: {job.reason} (the whole output is in {os.path.relpath(job.log)})"
+        print(printable(failure), file=sys.stderr)
     if failed:
         print("What failed is tried again by the same command.", file=sys.stderr)
     else:
@@ -142,10 +144,10 @@ class ProgressDisplay:
         self.tasks: dict[str, TaskID] = {}  # by the job's label
         self.bars: Progress | None = None
         if sys.stdout.isatty():
-            name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+            name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
             # The message is cut where there is no room, and nothing else is
             rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-            message = TextColumn("{task.fields[message]}", table_column=rest)
+            message = TextColumn("{task.fields[message]}", markup=False, table_column=rest)
             self.bars = Progress(name, BarColumn(20), TimeElapsedColumn(), message, expand=True)
 
     def update(self) -> None:
@@ -154,12 +156,12 @@ class ProgressDisplay:
     def draw(self, bars: Progress, job: Job) -> None:
         """Draw the bar of a job."""
         if job.label not in self.tasks:
-            self.tasks[job.label] = bars.add_task(shorten(job.label), total=1.0, start=False, message="")
+            self.tasks[job.label] = bars.add_task(printable(shorten(job.label)), total=1.0, start=False, message="")
         task = self.tasks[job.label]
         if job.status is not JobStatus.WAITING:
             bars.start_task(task)
         done = 1.0 if job.status is JobStatus.FINISHED else job.done
-        bars.update(task, completed=done, message=describe(job))
+        bars.update(task, completed=done, message=printable(describe(job)))
         if job.status in ENDED:
             bars.stop_task(task)
 

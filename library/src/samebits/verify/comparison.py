@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from safetensors import deserialize
 
 from ..engine import record as records
 from ..engine import weights
 from ..engine.errors import UserError
+from ..engine.printing import printable, terminal
 from ..engine.project import project
 from ..engine.record import RECORD, WEIGHTS, Record
 from ..engine.run_loader import newest_run
@@ -29,6 +29,9 @@ from .environment_diff import environment_differences
 from .provenance_diff import MOST_LINES, Difference, contradictions, differing, differing_files
 from .touched import five_lines
 from .verdict_files import read_verdicts, tampered, verdicts_on
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_TYPES = 3  # tensors of another type or shape that are named
 REPORTS = "reports"  # where published copies of runs are
@@ -183,16 +186,12 @@ def compare(one: Result, other: Result, upto: int | None = None) -> Comparison:
     return Comparison(divergence, [name for name, *_ in tensors], metrics, distance)
 
 
-def terminal() -> Console:
-    """Make a console: coloured on a terminal; elsewhere without colours, and wide enough for two hashes."""
-    return Console(markup=False, highlight=False, soft_wrap=True, width=None if os.isatty(1) else 110)
-
-
 def print_table(console: Console, title: str, rows: list[Difference], sides: tuple[str, str]) -> None:
     """Print what differs, with the values of both sides."""
     if not rows:
         return
-    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    console.print()
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.padding = (0, 2)
     for column in ("  what", *sides):
         table.add_column(column, overflow="fold")
@@ -206,15 +205,16 @@ def print_table(console: Console, title: str, rows: list[Difference], sides: tup
 def print_diff(console: Console, diff: str) -> None:
     """Print the beginning of a diff."""
     lines = diff.splitlines()
-    if lines:
-        console.print("\n" + "\n".join(lines[:MOST_LINES]))
+    for line in ["", *lines[:MOST_LINES]] if lines else ():
+        console.print(line)
     if len(lines) > MOST_LINES:
         console.print(f"  ... and {len(lines) - MOST_LINES} more lines")
 
 
 def print_results(console: Console, comparison: Comparison, tensors: int, sides: tuple[str, str]) -> None:
     """Print where two trainings part ways, and how far they are apart."""
-    console.print("\nWhere the results part ways", style="bold")
+    console.print()
+    console.print("Where the results part ways", style="bold")
     first = comparison.divergence
     if first:
         console.print(f"  first at {first}: {first.meaning()}")
@@ -256,7 +256,8 @@ def _compare(a: Path, b: Path) -> Comparison:
     inputs = provenance_diff.named("settings", differing(one["inputs"]["config"], other["inputs"]["config"]))
     inputs += provenance_diff.input_differences(one["inputs"], other["inputs"])
     environment = environment_differences(*(result.environment for result in results))
-    console.print(f"A  {one['run']}\nB  {other['run']}\n")
+    for line in (f"A  {one['run']}", f"B  {other['run']}", ""):
+        console.print(line)
     if not comparison:
         why = "every traced step, every tensor and every metric is the same, bit for bit"
     elif inputs:
@@ -348,7 +349,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("remote", source.get("remote")),
         *five_lines(record),
         ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
-        ("data", f"{origin.get('title') or config.get('data', {}).get('name') or ', '.join(project().data or ())}"),
+        ("data", f"{origin.get('title') or (config.get('data') or {}).get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
         *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
         ("tags", ", ".join(source.get("tags", []))),
@@ -379,10 +380,10 @@ def show_main(arguments: argparse.Namespace) -> None:
     run = find_run(path) if path.is_file() and path.suffix == ".safetensors" else path
     record = records.read_record(run)
     for label, text in describe(run, record):
-        print(f"{label:<10}{text}")
+        print(f"{label:<10}{printable(text)}")
     if record["observed"]["status"] == "finished":
         for sentence in [*contradictions(run, record), *tampered(run, record), *read_verdicts(run, record)[1]]:
-            print(f"{'WARNING':<10}{sentence}")
+            print(f"{'WARNING':<10}{printable(sentence)}")
 
 
 def show_parser() -> argparse.ArgumentParser:

@@ -32,7 +32,8 @@ from ..engine.files import JUNK, file_sha256, opened
 from ..engine.inputs import data_folder, data_settings
 from ..engine.project import project
 from ..engine.record import Record, settings_of
-from .provenance_diff import LOADER, NOTHING, Difference, differing
+from ..engine.untrusted import LOADER
+from .provenance_diff import NOTHING, Difference, differing
 
 LOCK, PIPELINE = "dvc.lock", "dvc.yaml"
 Stage = dict[str, Any]  # as in dvc.lock

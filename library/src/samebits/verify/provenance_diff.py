@@ -6,7 +6,6 @@ Compared are data, code, settings and locked packages, each by content; of the e
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
 
 from ..engine import access_log, git_snapshot, trace_reader, weights
 from ..engine import record as records
@@ -42,9 +42,9 @@ from ..engine.project import project
 from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
 from ..engine.secrets import redact, why_private
 from ..engine.trace_reader import TRACE
+from ..engine.untrusted import LOADER, load_json, read_yaml
 from .verdict_files import tampered
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyd", ".pth")
 FILE_OUTSIDE = "file outside of the data"
@@ -85,7 +85,13 @@ def contradictions(run: Path, record: Record) -> list[str]:
     if found := records.no_files(run):
         return found
     parts = (_name, _config, _metrics, _trace, _weights, _other_files)
-    found = [sentence for part in parts for sentence in part(run, record)]
+    found = []
+    for part in parts:
+        try:
+            found += part(run, record)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+            what = f"{type(error).__name__}: {error}"
+            found.append(f"its files are of another form than those that a training writes ({what})")
     if not found and not records.is_sealed(record):
         found.append("record.json was edited after the run: its seal (sha256) is that of another content")
     return found
@@ -132,12 +138,13 @@ def _config(run: Path, record: Record) -> list[str]:
     path = run / CONFIG
     if not path.exists():
         return [f"{CONFIG} is missing"]
-    with suppress(*UNREADABLE):
-        # word for word, which a reader in C compares thirty times as fast
-        if of_resolved(yaml.load(path.read_bytes(), LOADER)) == record["inputs"]["config"]:
-            return []
     try:
-        cfg = OmegaConf.load(path)
+        text = read_yaml(path)
+        with suppress(*UNREADABLE):
+            # word for word, which a reader in C compares thirty times as fast
+            if of_resolved(yaml.load(text, LOADER)) == record["inputs"]["config"]:
+                return []
+        cfg = OmegaConf.create(text)
         if not isinstance(cfg, DictConfig):
             raise ValueError("it is a list")
         here = settings_that_count(cfg)
@@ -155,7 +162,7 @@ def _metrics(run: Path, record: Record) -> list[str]:
     if not (run / METRICS).exists():
         return [f"{METRICS} is missing"]
     try:
-        here = json.loads((run / METRICS).read_text())
+        here = load_json(run / METRICS)
     except (OSError, ValueError):
         return [f"{METRICS} cannot be read"]
     return _other_values(METRICS, record["outputs"]["metrics"], here)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.files import write_atomically
+from ..engine.printing import code, markdown
 from ..engine.project import project
 from ..engine.record import read_finished
 from ..engine.secrets import redact
@@ -82,12 +83,14 @@ def print_verdict(verdict: Verdict, run: Path, kept: bool) -> None:
         print_results(console, verdict.comparison, verdict.compared["tensors"], sides)
     print_table(console, "The environment, as recorded and here", in_words(verdict.environment), SIDES)
     if more := [call for call in verdict.suspects if call not in verdict.causes]:
+        console.print()
         console.print(
-            "\nDone by the code until then, and in no record (`samebits lint --rules` says what to do instead):"
+            "Done by the code until then, and in no record (`samebits lint --rules` says what to do instead):"
         )
         for call in more[:MOST_LINES]:
             console.print(f"  {call}")
-    console.print("\nNext:", style="bold")
+    console.print()
+    console.print("Next:", style="bold")
     for line in _next(verdict, name, kept):
         console.print(f"  {project().commands(line)}")
 
@@ -247,29 +250,30 @@ def _section(folder: Path, root: Path) -> str:
         return ""
     environment, observed = record["environment"], record["observed"]
     commit = record["source"].get("commit")
-    where = f" at commit `{commit[:12]}`" if commit else ""
+    where = f" at commit {code(commit[:12])}" if commit else ""
     where += ", with changes that code.patch holds" if record["source"].get("changed") else ""
     made = (
-        f"The run was trained on {observed['ended'][:10]}{where}, on {environment['processor']['model']} with Python"
-        f" {environment['python']} and PyTorch {environment['packages'].get('torch', 'of unknown version')}."
+        f"The run was trained on {markdown(observed['ended'][:10])}{where}, on"
+        f" {markdown(environment['processor']['model'])} with Python {markdown(environment['python'])} and PyTorch"
+        f" {markdown(environment['packages'].get('torch', 'of unknown version'))}."
         f" Its weights have the sha256 `{record['outputs']['weights']}` by content."
     )
     here = Kind.DIFFERENT_INPUTS.title  # says something of the code or data here, and nothing of the run
     verdicts, wrong = read_verdicts(folder, record)
     found = [_sentence(verdict) for verdict in verdicts if verdict["verdict"] != here]
-    found += [f"- Not counted: {sentence}." for sentence in wrong]
-    return "\n".join([f"## {record['run']}", f"(`{folder.relative_to(root)}`)\n", made, "", *found, ""])
+    found += [f"- Not counted: {markdown(sentence)}." for sentence in wrong]
+    return "\n".join([f"## {markdown(record['run'])}", f"({code(folder.relative_to(root))})\n", made, "", *found, ""])
 
 
 def _sentence(verdict: dict[str, Any]) -> str:
     by = f" by {verdict['by']}" if verdict.get("by") else ""
     machine = verdict["machine"].get("processor")
-    text = f"- {verdict['when'][:10]}{by}" + (f", on {machine}" if machine else "")
-    text += f", {verdict['signature']}" if verdict["signature"] != UNSIGNED else ""
-    text += ", in an environment installed anew from the lock" if verdict["fresh_environment"] else ""
-    text += ", with the code of the run" if verdict["code"] == "recorded" else ""
-    text += ", with code or settings that have changed since" if verdict["inputs"] else ""
-    text += f": **{verdict['verdict']}**, {verdict['meaning']}."
+    head = f"{verdict['when'][:10]}{by}" + (f", on {machine}" if machine else "")
+    head += f", {verdict['signature']}" if verdict["signature"] != UNSIGNED else ""
+    head += ", in an environment installed anew from the lock" if verdict["fresh_environment"] else ""
+    head += ", with the code of the run" if verdict["code"] == "recorded" else ""
+    head += ", with code or settings that have changed since" if verdict["inputs"] else ""
+    text = f", {verdict['meaning']}."
     comparison = verdict.get("comparison") or {}
     first, distance = comparison.get("divergence"), comparison.get("distance")
     if first:
@@ -277,4 +281,5 @@ def _sentence(verdict: dict[str, Any]) -> str:
     if distance:
         text += f" Of the weights, {WeightDiff(**distance)}."
     causes = (verdict["inputs"] + verdict["environment"])[:5] if first else []
-    return text + "".join(f" {name}: {a} and {b}." for name, a, b in [*comparison.get("metrics", []), *causes])
+    text += "".join(f" {name}: {a} and {b}." for name, a, b in [*comparison.get("metrics", []), *causes])
+    return f"- {markdown(head)}: **{verdict['verdict']}**{markdown(text)}"

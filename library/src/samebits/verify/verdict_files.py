@@ -6,7 +6,6 @@ signs one's commits in Git: https://git-scm.com/docs/git-config#Documentation/gi
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,15 +15,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from fastjsonschema import JsonSchemaValueException
+
 from ..engine.errors import UserError
-from ..engine.files import json_sha256, opened, write_atomically
-from ..engine.record import Record
+from ..engine.files import json_sha256, write_atomically
+from ..engine.record import Record, validator
+from ..engine.untrusted import leads_out, load_json
 
 VERDICTS = "verdicts"  # folder beside the run
 SIGNATURE = ".sig"  # what ssh-keygen puts behind the name of the file that it signs
 NAMESPACE = "samebits"  # of the signatures: one that was made for a commit or a mail is none on a verdict
 UNSIGNED = "unsigned"
-PARTS = ("verdict", "meaning", "run", "when", "machine", "code", "fresh_environment", "inputs", "environment")
+SCHEMA = Path(__file__).with_name("verdict.schema.json")
 
 
 class Kind(Enum):
@@ -75,8 +77,7 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
     for path in paths:
         name = f"{VERDICTS}/{path.name}"
         try:
-            with opened(path) as file:
-                verdict = json.load(file)
+            verdict = None if leads_out(path) else load_json(path)
         except (OSError, ValueError):
             verdict = None
         if not isinstance(verdict, dict):
@@ -96,9 +97,11 @@ def read_verdicts(run: Path, record: Record) -> tuple[list[dict[str, Any]], list
 
 
 def _is_verdict(verdict: dict[str, Any], record: Record) -> bool:
-    titles = [kind.title for kind in Kind]
-    complete = all(part in verdict for part in PARTS) and verdict["verdict"] in titles
-    return complete and verdict.get("record") == record["sha256"] and verdict["run"] == record["run"]
+    try:
+        validator(SCHEMA)(verdict)
+    except JsonSchemaValueException:
+        return False
+    return bool(verdict["record"] == record["sha256"] and verdict["run"] == record["run"])
 
 
 def verdicts_on(run: Path, record: Record) -> list[dict[str, Any]]:
