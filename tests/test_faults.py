@@ -127,11 +127,14 @@ FAULTS = {
     "threads, native": Fault(
         faults.native(TWO_THREADS),
         ENVIRONMENT,
-        ("threads.operations", "startup.sitecustomize", "step 1, in the "),
+        ("threads.operations", "startup.sitecustomize", "first at step 1, in the "),
         ENVIRONMENT,
     ),
     "instructions, native": Fault(
-        faults.native(OTHER_INSTRUCTIONS), ENVIRONMENT, ("processor.model", "(DEFAULT)", "in the "), ENVIRONMENT
+        faults.native(OTHER_INSTRUCTIONS),
+        ENVIRONMENT,
+        ("processor.model", "(DEFAULT)", "first at step "),
+        ENVIRONMENT,
     ),
     "TF32 and deterministic flags": Fault(
         lambda copy: copy.startup(FLAGS),
