@@ -125,10 +125,16 @@ FAULTS = {
         faults.patched_file, ENVIRONMENT, ("patched.torch/nn/modules/loss.py", "step 1, in the loss"), ENVIRONMENT
     ),
     "threads, native": Fault(
-        faults.native(TWO_THREADS), ENVIRONMENT, ("threads.operations", "startup.sitecustomize", "column"), ENVIRONMENT
+        faults.native(TWO_THREADS),
+        ENVIRONMENT,
+        ("threads.operations", "startup.sitecustomize", "first at step 1, in the "),
+        ENVIRONMENT,
     ),
     "instructions, native": Fault(
-        faults.native(OTHER_INSTRUCTIONS), ENVIRONMENT, ("processor.model", "(DEFAULT)", "column"), ENVIRONMENT
+        faults.native(OTHER_INSTRUCTIONS),
+        ENVIRONMENT,
+        ("processor.model", "(DEFAULT)", "first at step "),
+        ENVIRONMENT,
     ),
     "TF32 and deterministic flags": Fault(
         lambda copy: copy.startup(FLAGS),

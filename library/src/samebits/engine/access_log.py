@@ -16,7 +16,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -317,7 +317,7 @@ def _join(arguments: tuple[Any, ...] | None) -> Handle:
     return Handle()
 
 
-def findings(inputs: set[Path], packages: Iterable[Path] = ()) -> dict[str, dict[str, Any]]:
+def findings(inputs: set[Path], packages: Collection[Path] = ()) -> dict[str, dict[str, Any]]:
     """Put together what all processes and all starts of the run have touched so far.
 
     Args:
@@ -339,7 +339,7 @@ def findings(inputs: set[Path], packages: Iterable[Path] = ()) -> dict[str, dict
             first = found.setdefault(kind, {})
             first[name] = min(when, first.get(name, when))
     root, written = log.arguments[0], found.get("written", {})
-    known = (*log.known, *_prefixes(list(packages)))
+    known = (*log.known, *_prefixes(packages))
     read = {name for name, when in found.get("read", {}).items() if when < written.get(name, when + 1)}
     outside: dict[str, str] = {}
     with hash_cache(hashes()) as hash_file:

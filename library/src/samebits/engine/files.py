@@ -326,13 +326,15 @@ def hash_cache(path: Path) -> Iterator[Callable[[Path], str]]:
     Args:
         path: of the file in which hashes are kept; one that is damaged, or cannot be written, is done without.
     """
-    kept: list[Known] = []  # before and now; read when a file is asked for
+    before: Known | None = None  # read when a file is asked for
+    known: Known = {}
 
     def hash_file(file: Path) -> str:
-        if not kept:
+        nonlocal before
+        if before is None:
             before = _read(path)
-            kept.extend((before, dict(before)))
-        name, now, known = str(file.resolve()), _notes(file), kept[1]
+            known.update(before)
+        name, now = str(file.resolve()), _notes(file)
         if name in known and known[name][0] == now:
             return known[name][1]
         known.pop(name, None)
@@ -343,9 +345,9 @@ def hash_cache(path: Path) -> Iterator[Callable[[Path], str]]:
         return sha256
 
     yield hash_file
-    if kept and kept[0] != kept[1]:
+    if before is not None and known != before:
         with suppress(OSError):
-            _write(path, {name: each for name, each in kept[1].items() if Path(name).exists()})
+            _write(path, {name: each for name, each in known.items() if Path(name).exists()})
 
 
 def _notes(file: Path) -> Notes:
