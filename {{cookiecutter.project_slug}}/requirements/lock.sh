@@ -40,7 +40,7 @@ for wheel in vendor/samebits-*.whl; do
     [ ! -e "$wheel" ] || echo "samebits @ ./$wheel"
 done >"$work/library"
 printf '%s!=2.6.2,!=2.6.3\n' lightning pytorch-lightning >"$work/malicious"
-compile main.txt pyproject.toml -c "$work/malicious" -c "$work/library" --extra dev --override "$work/override" \
+compile main.txt pyproject.toml -c "$work/malicious" -c "$work/library" --group dev --override "$work/override" \
     --no-emit-package torch --no-emit-package samebits
 # what main.txt holds need not stand in the others
 rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
