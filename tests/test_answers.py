@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from answer_rules import TAKEN, locked_packages, refusal
+from answer_rules import CHOICES, TAKEN, locked_packages, refusal
 
 from .baking import SOURCE, TEMPLATE, bake, files_of
 from .parsing import parse, parse_json, parse_toml, parse_yaml
@@ -108,6 +108,8 @@ def test_the_defaults_are_not_refused(tmp_path: Path) -> None:
 def test_the_prompts_explain_every_question(tmp_path: Path) -> None:
     cookiecutter = json.loads((TEMPLATE / "cookiecutter.json").read_text())
     assert set(cookiecutter["__prompts__"]) == {name for name in cookiecutter if not name.startswith("_")}
+    for field, choices in CHOICES.items():  # typed, since cookiecutter's own menus cannot refuse in a sentence
+        assert [choice for choice in choices if choice not in cookiecutter["__prompts__"][field]] == []
 
 
 def test_braces_can_be_typed_at_the_prompt(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from .parsing import parse, parse_toml, parse_yaml
 EXPECTED = (TEMPLATE / "tests/expected_files.txt").read_text().split()
 LONG_ANSWER = dict(description="An experiment", author_name="Ada Lovelace", author_email="ada@example.org")
 
+GITHUB = {".github/workflows/ci.yml", ".github/dependabot.yml"}
 COMBINATIONS: dict[str, tuple[dict[str, str], set[str]]] = {
-    "defaults": ({}, {".github/workflows/ci.yml"}),
+    "defaults": ({}, GITHUB),
     "gitlab": ({"ci": "gitlab", "license": "Apache-2.0", "project_name": "Sea Ice"}, {".gitlab-ci.yml"}),
     "no ci": ({"ci": "none", "license": "GPL-3.0-or-later", "package_name": "x1_2"}, set()),
-    "own remote": ({"dvc_remote": "ssh://me@server:2222/dvc", "license": "BSD-3-Clause"}, {".github/workflows/ci.yml"}),
-    "closed": ({"license": "Proprietary", "dvc_remote": "/mnt/share/dvc store"}, {".github/workflows/ci.yml"}),
-    "long": ({**LONG_ANSWER, "project_name": "A " + "very " * 40 + "long name"}, {".github/workflows/ci.yml"}),
+    "own remote": ({"dvc_remote": "ssh://me@server:2222/dvc", "license": "BSD-3-Clause"}, GITHUB),
+    "closed": ({"license": "Proprietary", "dvc_remote": "/mnt/share/dvc store"}, GITHUB),
+    "long": ({**LONG_ANSWER, "project_name": "A " + "very " * 40 + "long name"}, GITHUB),
 }
 
 
