@@ -107,8 +107,10 @@ def pair(tmp_path: Path) -> Pair:
         (template / folder).mkdir(parents=True)
     for name in ("hooks/post_gen_project.py", "local_extensions.py", "answer_rules.py"):
         shutil.copy(TEMPLATE / name, template / name)
-    answers: dict[str, object] = {"project_slug": "tiny", "author_name": "Ada", "author_email": "ada@example.org"}
-    answers |= {"ci": ["github", "gitlab", "none"], "__year": "{% now 'utc', '%Y' %}"}
+    asked: dict[str, object] = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+    answers = {name: answer for name, answer in asked.items() if not name.startswith("_")}  # which the rules look at
+    answers |= {"project_slug": "tiny", "author_name": "Ada", "author_email": "ada@example.org"}
+    answers |= {"__year": "{% now 'utc', '%Y' %}"}
     answers |= {"_extensions": ["local_extensions.Answers"], "_copy_without_render": ["*.whl"]}
     (template / "cookiecutter.json").write_text(json.dumps(answers, indent=2))
     (template / "library/CHANGELOG.md").write_text("# Changelog\n\n## 1.0.0\n- The first.\n")
