@@ -178,9 +178,7 @@ def is_accepted(answers: Answers, folder: Path) -> Path:
     slug = answers.get("project_slug", project.name)
     assert project.name == slug and table["name"] == slug.lower()
     compose = parse_yaml(project / "compose.yaml")["services"]
-    assert {service["image"] for service in compose.values()} == {
-        slug.lower() + end for end in ("", "-alone", "-mlflow")
-    }
+    assert {service["image"] for service in compose.values()} == {slug.lower(), f"{slug.lower()}-mlflow"}
     for name, field in {"mlflow": "experiment_name", "wandb": "project"}.items():
         assert parse_yaml(project / f"configs/logger/{name}.yaml")[name][field] == slug
     citation = parse_yaml(project / "CITATION.cff")
