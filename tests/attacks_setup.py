@@ -1,7 +1,7 @@
 """Attacks on `make setup`: cut off at every step and at random instants, twice at once, no network, a full disk.
 
-`python -m tests.attacks_setup` tries those whose packages are stand-ins (a minute); with --real, twenty interruptions
-of real installations as well, each followed by a real training (an hour; 2 GB in the folder for temporary files).
+The packages of most are stand-ins. Of the real ones, twenty are interruptions of real installations, each followed by
+a real training (2 GB in the folder for temporary files).
 """
 
 from __future__ import annotations
@@ -207,21 +207,3 @@ CASES = [
     *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
 ]
 REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(20)]
-
-
-def main() -> int:
-    """Try all, print what fails, and return how many did."""
-    failed = 0
-    for attack in CASES + (REAL if "--real" in sys.argv else []):
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                attack.check(Path(folder))
-            except AssertionError as error:
-                failed += 1
-                print(f"{attack.kind}, {attack.name}: {error}", flush=True)
-    print(f"{KIND}: {len(CASES)} tried, {failed} failed")
-    return failed
-
-
-if __name__ == "__main__":
-    sys.exit(bool(main()))

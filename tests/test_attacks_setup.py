@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from . import attacks_setup
-from .attack import Attack
+from .attack import Attack, chosen
 
 STEPS, ALL = attacks_setup.STEPS, attacks_setup.CASES
 FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 8 : 4], *ALL[STEPS + 8 : STEPS + 28 : 9], *ALL[STEPS + 28 :]]
 
 
-@pytest.mark.parametrize("attack", FEW, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", chosen(FEW, ALL, attacks_setup.REAL), ids=str)
 def test_the_next_setup_ends_well(attack: Attack, tmp_path: Path) -> None:
     attack.check(tmp_path)
 

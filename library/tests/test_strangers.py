@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from .attack import Attack, chosen
 from .attacks_strangers import CASES, EVIL, OF_VERDICTS, PLACES, Set, try_text
 from .project import module
 from .strangers import check_csv, check_files, check_html, check_latex, check_markdown, check_printable
@@ -24,9 +25,9 @@ TEXT = PIECES.map("".join)
 IN_PLACES = st.sampled_from([(put, None) for put in PLACES.values()] + [(None, put) for put in OF_VERDICTS.values()])
 
 
-@pytest.mark.parametrize("case", FEW, ids=lambda case: f"{case.kind}: {case.name}")
-def test_an_attack_fails(case: object, tmp_path: Path) -> None:
-    case.check(tmp_path)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("case", chosen(FEW, CASES), ids=str)
+def test_an_attack_fails(case: Attack, tmp_path: Path) -> None:
+    case.check(tmp_path)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
