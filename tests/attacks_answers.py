@@ -24,7 +24,7 @@ from .attack import Attack
 from .baking import TEMPLATE, bake, files_of
 from .parsing import parse, parse_toml, parse_yaml
 
-CITATION, DVC = TEMPLATE / ".venv-validators/bin/cffconvert", TEMPLATE / "library/.venv/bin/dvc"
+CITATION, PYTHON = TEMPLATE / ".venv-validators/bin/cffconvert", TEMPLATE / "library/.venv/bin/python"
 COPIED = (".py", ".txt", ".whl", ".html", ".ipynb")  # the answers are not in them
 SETS, EVERY_REAL = 200, 20
 
@@ -203,8 +203,8 @@ def is_accepted(answers: Answers, folder: Path) -> Path:
         run(project, "docker", "compose", "--profile", "*", "config", "--quiet")
     if is_there(CITATION):
         run(project, CITATION, "--validate", "-i", "CITATION.cff")
-    if is_there(DVC):
-        listed = run(project, DVC, "remote", "list")
+    if is_there(PYTHON):
+        listed = run(project, PYTHON, "-m", "dvc", "remote", "list")
         wanted = answers.get("dvc_remote", "").strip()
         assert bool(listed) == bool(wanted) and wanted in listed, listed
     return project
