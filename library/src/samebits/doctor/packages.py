@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..engine.files import file_sha256
-from ..engine.loaded_code import STARTUP, base64_of, installed, is_code, is_foreign
+from ..engine.loaded_code import STARTUP, Package, base64_of, installed, is_code, is_foreign
 from ..engine.project import Project
 from . import ATTENTION, PROBLEM, Check
 
@@ -104,7 +104,7 @@ class Environment:
     def again(self) -> str:
         """The command that installs everything again."""
         if not self.locks:
-            return "install them again"
+            return "pip install --force-reinstall --no-deps <package>, or as you have installed it"
         return "make clean setup" if self.prefix.is_relative_to(self.root) else "docker compose build --no-cache"
 
 
@@ -124,14 +124,18 @@ def check_packages(here: Environment, bytecode: bool = False) -> Iterator[Check]
         yield from _bytecode()
 
 
-def _present() -> dict[str, str]:
-    """List the versions of what is installed in this environment; an editable package is code of the user's."""
+def own_packages() -> list[tuple[str, Package]]:
+    """List what is installed in this environment, and not what else Python can import."""
     places = folders()
+    return [(name, each) for name, several in installed(True).items() for each in several if each.folder in places]
+
+
+def _present() -> dict[str, str]:
+    """List the versions of what is installed; an editable package is code of the user's."""
     return {
         canonicalize_name(name): canonicalize_version(each.version or "")
-        for name, several in installed(True).items()
-        for each in several
-        if each.folder in places and not any(file.startswith("__editable__") for file in each.files)
+        for name, each in own_packages()
+        if not any(file.startswith("__editable__") for file in each.files)
     }
 
 
@@ -149,6 +153,9 @@ def _versions(here: Environment) -> Iterator[Check]:
     ]
     known = wanted.keys() | here.locked("build", "uv").keys() | WITHOUT_LOCK | {_own_name(here.root)}
     more = [f"{name} {version}" for name, version in present.items() if name not in known]
+    count = Counter((name, each.folder) for name, each in own_packages())
+    if twice := [name for (name, _), number in count.items() if number > 1]:
+        yield Check(SECTION, "there twice", few(twice), PROBLEM, here.again)
     if missing:
         yield Check(SECTION, "missing", few(missing), PROBLEM, here.again)
     if others:
@@ -182,12 +189,10 @@ def _wheels(here: Environment) -> Iterator[Check]:
     unchecked = [
         name
         for name, each in wanted.items()
-        if name in noted and name in present and each.hashes != noted[name].hashes and not each.wheel
+        if name in present and not each.wheel and not (name in noted and noted[name].hashes <= each.hashes)
     ]
     if unchecked:
-        found = (
-            f"{few(unchecked)}: the locks have other hashes today than those it was compared with when it was installed"
-        )
+        found = f"{few(unchecked)}: other hashes are locked today than those that its wheel was compared with"
         yield Check(SECTION, "wheels", found, PROBLEM, "make setup")
     lists = dict(re.findall(r"(?m)^(\S+)-[^-\s]+\.dist-info ([0-9a-f]{64})$", text))
     now = {
@@ -233,19 +238,17 @@ def _files(here: Environment) -> Iterator[Check]:
     owner: dict[str, str] = {}
     size = 0
     without = []
-    for name, several in installed(True).items():
-        for each in several:
-            if each.folder not in folders():
-                continue
-            if not each.files:
-                without.append(name)
-            for file, rest in each.files.items():
+    for name, each in own_packages():
+        if not each.files:
+            without.append(name)
+        for file, rest in each.files.items():
+            if "__pycache__/" not in file:  # which Python writes anew
                 path = os.path.normpath(each.folder + unquoted(file))
                 wanted[path].add(rest.partition(",")[0])
                 owner[path] = name
                 size += int(rest.partition(",")[2] or 0)
     changed: dict[str, list[str]] = defaultdict(list)
-    shared = False
+    serious, shared = set(), set()
     with (
         Progress(console=Console(file=sys.stderr), transient=True) as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -254,15 +257,18 @@ def _files(here: Environment) -> Iterator[Check]:
         for path, (digest, length) in zip(wanted, pool.map(_digest, wanted), strict=True):
             bar.advance(task, length)
             if digest not in wanted[path]:
-                changed[owner[path]].append(f"{_short(path)} is {'changed' if digest else 'missing'}")
-                shared = shared or (bool(digest) and os.stat(path).st_nlink > 1)  # noqa: PTH116
+                name, file = owner[path], _short(path)
+                changed[name].append(f"{file} is {'changed' if digest else 'missing'}")
+                serious |= {name} if path.startswith(tuple(folders())) and ".dist-info/" not in file else set()
+                if digest and (os.path.islink(path) or os.stat(path).st_nlink > 1):  # noqa: PTH114, PTH116
+                    shared.add(name)  # with uv's cache, from which it would come again
     if without:
         yield Check(SECTION, "files", f"{few(without)}: without a list of files to compare with", ATTENTION)
-    for name, several_files in list(changed.items())[:MOST_NAMES]:
-        mend = f"{Path(sys.executable).parent / 'uv'} cache clean {name} && {here.again}" if shared else here.again
-        yield Check(SECTION, name, few(several_files), PROBLEM, mend)
-    if more := list(changed)[MOST_NAMES:]:
-        yield Check(SECTION, "files", f"changed or missing also in {few(more)}", PROBLEM, here.again)
+    for name, files in sorted(changed.items(), key=lambda row: (row[0] not in serious, row[0])):
+        mend = (
+            f"{Path(sys.executable).parent / 'uv'} cache clean {name} && {here.again}" if name in shared else here.again
+        )
+        yield Check(SECTION, name, few(files), PROBLEM if name in serious else ATTENTION, mend)
     if not changed:
         yield Check(SECTION, "files", f"{len(wanted):,} files ({size / 1e9:.1f} GB), each as its package brought it")
 
@@ -294,13 +300,7 @@ def _added(here: Environment) -> Iterator[Check]:
     loose: list[str] = []
     run: list[str] = []
     for folder in folders():
-        listed = {
-            unquoted(file)
-            for several in installed(True).values()
-            for each in several
-            if each.folder == folder
-            for file in each.files
-        }
+        listed = {unquoted(file) for _, each in own_packages() if each.folder == folder for file in each.files}
         tops = {name.partition("/")[0] for name in listed}
         for name in _code(folder):
             top = name.partition("/")[0]
@@ -333,14 +333,12 @@ def _code(folder: str) -> Iterator[str]:
 
 def _elsewhere() -> Iterator[Check]:
     """Find packages that are installed here and would be imported from elsewhere."""
-    places = folders()
+    places = tuple(folders())
     python = os.path.join(sysconfig.get_path("stdlib"), "")  # noqa: PTH118 (whose `test` goes before a package's)
     allowed = tuple({python, *places, *(os.path.join(os.path.realpath(each), "") for each in places)})  # noqa: PTH118
     tops = {
         name.partition("/")[0].partition(".")[0]: package
-        for package, several in installed(True).items()
-        for each in several
-        if each.folder in places
+        for package, each in own_packages()
         for name in each.files
         if is_code(name) and not name.startswith("__editable__")
     }
