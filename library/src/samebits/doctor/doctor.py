@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..engine.command_line import LIBRARY_CONFIGS
-from ..engine.determinism import X86, before_torch, supported
+from ..engine.determinism import VARIABLES, X86, before_torch, supported
 from ..engine.errors import UserError
 from ..engine.files import SHARED
 from ..engine.git_snapshot import READING, NoGit, text
@@ -31,8 +32,9 @@ from .packages import Environment, check_packages
 
 LITTLE, NEXT_TO_NOTHING = 10**9, 10**8  # bytes of a disk that are free
 LITTLE_SHARED = 2**26  # bytes, what Docker gives a container by itself
+CPUINFO = Path("/proc/cpuinfo")
 SECONDS = 20  # in which a remote has to answer
-COLOURS = {OK: "green", ATTENTION: "yellow", PROBLEM: "bold red"}
+COLOURS = {OK: "", ATTENTION: "yellow", PROBLEM: "bold red"}
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -50,18 +52,15 @@ def main(arguments: argparse.Namespace) -> None:
             section = check.section
             console.print()
             console.print(section, style="bold")
-        console.print(
-            f"  {check.mark:<10}{check.what}: {check.found}", style="" if check.mark == OK else COLOURS[check.mark]
-        )
+        console.print(f"  {check.mark:<10}{check.what}: {check.found}", style=COLOURS[check.mark])
         if check.mend:
             console.print(f"{'':12}-> {check.mend}")
     problems = [check for check in found if check.mark == PROBLEM]
     if arguments.json:
         print(json.dumps({"problems": len(problems), "checks": [asdict(check) for check in found]}, indent=2))
     else:
-        count = (
-            f"{len(problems)} of these keep" if problems[1:] else "One of these keeps" if problems else "Nothing keeps"
-        )
+        several = f"{len(problems)} of these keep"
+        count = several if problems[1:] else "One of these keeps" if problems else "Nothing keeps"
         what = "this run" if arguments.run else "a run"
         console.print()
         console.print(f"{count} {what} from being reproduced here, as far as was looked.")
@@ -99,7 +98,7 @@ def all_checks(here: Project, run: Path | None = None, bytecode: bool = False) -
     yield from _git(here)
     if not here.adopted:
         yield from _remote()
-    if run is not None and record is not None:
+    if run is not None and record is not None and "torch" in sys.modules:
         from .run import check_run
 
         yield from check_run(here, run, record)
@@ -135,8 +134,7 @@ def portable() -> DictConfig:
 
 def _computer(here: Project) -> Iterator[Check]:
     section, machine = "this computer", platform.machine()
-    path = Path("/proc/cpuinfo")
-    described = path.read_text(errors="replace") if path.exists() else ""
+    described = CPUINFO.read_text(errors="replace") if CPUINFO.exists() else ""
     flags = re.search(r"(?m)^flags\s*:(.*)", described)
     model = re.search(r"(?m)^model name\s*:\s*(.*)", described)
     name = model[1] if model else platform.processor() or machine
@@ -161,9 +159,7 @@ def _computer(here: Project) -> Iterator[Check]:
         size = shutil.disk_usage(SHARED)
         found = f"{size.free / 1e6:,.0f} of {size.total / 1e6:,.0f} MB free in {SHARED}, for processes that load data"
         if min(size.total, size.free) <= LITTLE_SHARED:
-            mend = (
-                f"see what fills it (ls -l {SHARED}), give a container more (--shm-size), or data.module.num_workers=0"
-            )
+            mend = f"ls -l {SHARED}; give a container more (--shm-size), or say data.module.num_workers=0"
             yield Check(section, "memory", found, ATTENTION, mend)
         else:
             yield Check(section, "memory", found)
@@ -186,42 +182,29 @@ def _gpu(environment: Environment) -> Iterator[Check]:
         return
     if usable:
         known = ", ".join(f"{name} {about[name]}" for name in ("driver", "cuda", "cudnn"))
-        yield Check(
-            section, "GPU", f"{about['model']} ({known}): determinism=gpu gives the bits of this kind and driver"
-        )
+        found = f"{about['model']} ({known}): determinism=gpu gives the bits of this kind and driver"
+        yield Check(section, "GPU", found)
     elif any(Path(path).exists() for path in DRIVER):
-        mend = "make setup ACCELERATOR=cuda" if not built else "nvidia-smi"
-        found = "there is a driver, and PyTorch's build is " + (
-            "for CPUs" if not built else f"for CUDA {built}, which cannot use it"
-        )
-        yield Check(section, "GPU", found, ATTENTION, mend)
+        build = f"for CUDA {built}, which cannot use it" if built else "for CPUs"
+        mend = "nvidia-smi" if built else "make setup ACCELERATOR=cuda"
+        yield Check(section, "GPU", f"there is a driver, and PyTorch's build is {build}", ATTENTION, mend)
     elif built:
-        yield Check(
-            section, "GPU", f"none, and PyTorch's build is for CUDA {built}", ATTENTION, "make setup ACCELERATOR=cpu"
-        )
+        found = f"none, and PyTorch's build is for CUDA {built}"
+        yield Check(section, "GPU", found, ATTENTION, "make setup ACCELERATOR=cpu")
     else:
         yield Check(section, "GPU", "none: runs of determinism=gpu can be reproduced elsewhere only")
 
 
 def _variables(here: Project) -> Iterator[Check]:
-    from ..engine.environment import VARIABLES
-
     pinned = portable().env.keys()
     found = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ and name not in pinned]
     paths = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     outside = [each for each in paths if not Path(each).resolve().is_relative_to(here.root.resolve())]
     found += [f"PYTHONPATH={os.pathsep.join(outside)}"] if outside else []
-    found += [
-        f"{name}={os.environ[name]}" for name in (*PRELOADED, "PYTHONHOME", "PYTHONOPTIMIZE") if os.environ.get(name)
-    ]
-    for each in found:
-        yield Check(
-            "variables",
-            each.partition("=")[0],
-            f"{each} may change results",
-            ATTENTION,
-            f"unset {each.partition('=')[0]}",
-        )
+    others = (*PRELOADED, "PYTHONHOME", "PYTHONOPTIMIZE")
+    found += [f"{name}={os.environ[name]}" for name in others if os.environ.get(name)]
+    for name, each in ((each.partition("=")[0], each) for each in found):
+        yield Check("variables", name, f"{each} may change results", ATTENTION, f"unset {name}")
     listed = Path("/etc/ld.so.preload")
     if listed.exists() and (words := listed.read_text().split()):
         yield Check("variables", str(listed), f"{' '.join(words)} is loaded before all other libraries", ATTENTION)
@@ -249,27 +232,23 @@ def _git(here: Project) -> Iterator[Check]:
 
 def _remote() -> Iterator[Check]:
     """Ask the DVC remote; one that does not answer in time is left to its thread."""
-    from ..share import open_repository
-
     said: list[str] = []
     failed: list[str] = []
 
     def ask() -> None:
         try:
+            from ..share import open_repository
+
             with open_repository() as (_, address):
                 said.append(address)
         except UserError as error:
             failed.append(str(error))
-        except Exception as error:  # of a damaged repository
+        except Exception as error:  # of a damaged repository, or installation
             failed.append(f"it could not be asked ({type(error).__name__}: {' '.join(str(error).split())})")
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(SECONDS)
-    if said:
-        yield Check("DVC remote", "remote", f"{said[0]} answers")
-    else:
-        found = (
-            failed[0] if failed else f"it did not answer within {SECONDS} seconds: look whether the network is there."
-        )
-        yield Check("DVC remote", "remote", found, ATTENTION)
+    late = f"it did not answer within {SECONDS} seconds: look whether the network is there."
+    found = f"{said[0]} answers" if said else failed[0] if failed else late
+    yield Check("DVC remote", "remote", found, OK if said else ATTENTION)

@@ -13,7 +13,7 @@ from ..engine.determinism import after_torch, supported
 from ..engine.environment import describe_environment
 from ..engine.errors import UserError
 from ..engine.files import file_sha256
-from ..engine.loaded_code import Loaded, installed, summary
+from ..engine.loaded_code import Loaded, Package, installed, summary
 from ..engine.project import Project
 from ..engine.record import Record
 from ..engine.run_loader import read_config
@@ -25,6 +25,7 @@ from . import ATTENTION, OK, PROBLEM, Check
 from .packages import few, folders
 
 SECTION = "this run"
+OF_LIGHTNING = "CUBLAS_WORKSPACE_CONFIG"  # it sets this variable where a training is deterministic
 SEEN_IN_A_TRAINING = ("shadows", "startup", "bytecode", "preloaded", "objects", "stdlib", "asked", "listed")
 UNLIKELY = ("system.", "libraries", "python")  # rows of the environment that rarely change results
 
@@ -103,7 +104,9 @@ def _here(recorded: dict[str, Any]) -> dict[str, Any]:
     if recorded.get("gpu") and torch.cuda.is_available():
         torch.cuda.init()
     described = describe_environment(Loaded()) | {key: recorded[key] for key in SEEN_IN_A_TRAINING if key in recorded}
-    packages = {name: each.listed() for name, (each, *_) in installed().items() if name in recorded["loaded"]}
+    if OF_LIGHTNING in recorded["variables"]:
+        described["variables"].setdefault(OF_LIGHTNING, recorded["variables"][OF_LIGHTNING])
+    packages = {name: Package.listed(each) for name, (each, *_) in installed().items() if name in recorded["loaded"]}
     loaded = {name: summary(files) for name, files in packages.items() if files}
     loose = {name: each for name, each in recorded["loaded"].items() if name not in loaded}
     described["loaded"] = loaded | loose
