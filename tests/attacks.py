@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .baking import TEMPLATE
 
-HOUSES = {TEMPLATE / "library": "faults secrets strangers", TEMPLATE: "attacks_answers attacks_setup"}
+HOUSES = {TEMPLATE / "library": "doctor faults secrets strangers", TEMPLATE: "attacks_answers attacks_setup"}
 
 
 def try_all(house: Path, modules: str, wanted: str, real: bool) -> tuple[Counter[str], Counter[str]]:

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from .attack import Attack
-from .attacks_installed import CASES, OK, PROBLEM, Fake, doctor, expect, packages
+from .attacks_installed import CASES, expect
+from .fake_installation import ATTENTION, OK, PROBLEM, Fake, doctor, packages
 from .project import ROOT, UserError, command, module
 
-ATTENTION = "attention"
 of_run, project, records = (module(f"samebits.{name}") for name in ("doctor.run", "engine.project", "engine.record"))
 
 
-@pytest.mark.parametrize("attack", CASES, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", CASES, ids=str)
 def test_what_is_installed(attack: Attack, tmp_path: Path) -> None:
     attack.check(tmp_path)
 
