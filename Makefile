@@ -4,7 +4,7 @@ TOOLS := .venv/bin
 DEMO := demo/handwritten-digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench quick lint format structure lock wheel clean
+.PHONY: help demo test soak attacks bench quick lint format structure lock wheel clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,10 @@ test: lint .venv-validators/.installed ## Run all tests of both houses: generate
 
 soak: ## Kill a hundred runs, and train on emulated processors (most of an hour)
 	@$(MAKE) --no-print-directory -C library soak
+
+attacks: .venv/.installed .venv-validators/.installed ## Try all attacks of both houses, and print a table (an hour; ARGS=--real interrupts real installations)
+	@$(MAKE) --no-print-directory -C library .venv/.installed
+	@$(TOOLS)/python -m tests.attacks $(ARGS)
 
 bench: .venv/.installed ## Measure what things cost, side by side, and write docs/performance.md (half an hour; ARGS=throughput)
 	@$(TOOLS)/python -m bench $(ARGS)

@@ -1,8 +1,8 @@
 """Installation: `make setup` of a new project from empty caches, with uv and with pip.
 
 The package indexes and the way to them decide as much as the installers do. Of the latter, each is asked once,
-for it takes minutes: all packages are fetched and unpacked each time. That uv itself has to be fetched, where it is not
-installed, is counted; generating the project is not.
+for it takes minutes: all packages are fetched and unpacked each time. That uv itself has to be fetched,
+is counted; generating the project is not.
 """
 
 from __future__ import annotations

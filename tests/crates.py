@@ -1,9 +1,10 @@
-"""Validating an RO-Crate without a network: the validator's cache is filled with contexts that are here."""
+"""Unpacking an RO-Crate, and validating it without a network: the contexts that the validator asks for are here."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,12 @@ def complaints(crate: Path, cache: Path) -> list[str]:
     assert report.exists(), done.stdout + done.stderr
     found: dict[str, Any] = json.loads(report.read_text())
     return [f"{each['severity']}: {each['message']}" for each in found["issues"]]
+
+
+def unzip(path: Path, folder: Path) -> Path:
+    """Unpack a bundle as `unzip` does, permissions included; return its one folder."""
+    with zipfile.ZipFile(path) as zipped:
+        for entry in zipped.infolist():
+            Path(zipped.extract(entry, folder)).chmod((entry.external_attr >> 16) & 0o777)
+    (top,) = folder.iterdir()
+    return top

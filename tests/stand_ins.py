@@ -1,8 +1,8 @@
 """Stands in for Python, uv and df in a setup that takes no time: writes folders for packages, as slowly as it is told.
 
-A folder that leads the PATH has links of these names to a script that runs this file. As the real ones, it takes a
-package whose *.dist-info is there for installed, makes that folder before the package is whole, and finds no pip where
-pip was not written.
+A folder that leads the PATH has links of these names to a script that runs this file; pip puts uv into the environment.
+As the real ones, it takes a package whose *.dist-info is there for installed, makes that folder before the package is
+whole, and finds no pip where pip was not written.
 
 Environment variables: STEP_SECONDS, KILL_AT (the step at which all that belongs to this `make setup` is killed),
 FAULT (download or disk), STEPS (a file that counts the steps).
@@ -11,6 +11,7 @@ FAULT (download or disk), STEPS (a file that counts the steps).
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -57,18 +58,34 @@ def venv(folder: Path) -> None:
 
 
 def uv(words: list[str]) -> None:
-    """Do what `uv pip install` and `uv pip sync` do, or fail as they do."""
-    if words[0] != "pip":
-        sys.exit(1)
+    """Do what `uv pip sync` does, or fail as it does."""
     library = Path(words[words.index("--python") + 1]).parents[1] / "lib"
-    for name in PACKAGES if "sync" in words else ("setuptools",):
+    for name in PACKAGES:
         if os.environ.get("FAULT") == "download" and name == PACKAGES[-1]:
             sys.exit("error: Failed to fetch a wheel\n  Caused by: connection reset by peer")
         package = library / name
-        if not package.with_name(f"{name}.dist-info").exists() or name == "samebits":
+        if not package.with_name(f"{name}.dist-info").exists():
             write(package)
         if os.environ.get("FAULT") == "disk":
             sys.exit("error: Failed to install: No space left on device (os error 28)")
+
+
+def pip(library: Path, words: list[str]) -> None:
+    """Install the project, setuptools and uv, or remove packages."""
+    if "--editable" in words:
+        write(library / "project")
+    elif words[0] == "uninstall":
+        for name in (word for word in words[1:] if not word.startswith("-")):
+            if (library / name).exists():
+                step(f"no {name}")
+                shutil.rmtree(library / name)
+                shutil.rmtree(library / f"{name}.dist-info")
+    elif "requirements/uv.txt" in words:
+        if not (library / "setuptools.dist-info").exists():
+            write(library / "setuptools")
+        if not (uv := library.parent / "bin/uv").exists():
+            uv.symlink_to(os.environ["STAND_IN"])
+            step("bin/uv")
 
 
 def python(path: Path, words: list[str]) -> None:
@@ -85,8 +102,7 @@ def python(path: Path, words: list[str]) -> None:
     elif not is_whole(library / words[1]) and words[1] in ("pip", "setuptools"):
         sys.exit(f"{path}: No module named {words[1]}")
     elif words[1] == "pip":
-        if "--editable" in words:
-            write(library / "project")
+        pip(library, words[2:])
     else:
         missing = [name for name in ("pip", "setuptools", *PACKAGES, "project") if not is_whole(library / name)]
         if missing:

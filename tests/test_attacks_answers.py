@@ -8,11 +8,14 @@ import pytest
 
 import answer_rules
 
+from . import attack as attack_module
 from . import attacks_answers
-from .attack import Attack
-from .attacks_answers import REFUSED, TYPED, Answers, drawn, is_accepted
+from .attack import Attack, chosen
+from .attacks_answers import REFUSED, TYPED, Answers, is_accepted
+from .baking import TEMPLATE
 
-FEW = 6
+ALL, ODD = attacks_answers.CASES, len(REFUSED) + len(TYPED)
+FEW = [*ALL[: len(REFUSED) : 16], *ALL[len(REFUSED) : ODD : 3], *ALL[ODD : ODD + 6]]
 DEFAULTS = {
     **{"project_name": "Sea Ice", "project_slug": "sea-ice", "package_name": "sea_ice", "description": ""},
     **{"author_name": "Ada", "author_email": "ada@example.org", "github_owner": "ada", "license": "MIT"},
@@ -27,8 +30,8 @@ def test_the_rules_name_what_is_wrong(answers: Answers, part: str) -> None:
     assert sentence and part in sentence
 
 
-@pytest.mark.parametrize("attack", attacks_answers.CASES[: len(REFUSED) : 16], ids=lambda attack: attack.name)
-def test_what_is_refused_leaves_nothing(attack: Attack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", chosen(FEW, ALL, attacks_answers.REAL), ids=str)
+def test_what_is_refused_leaves_nothing_and_what_is_accepted_works(attack: Attack, tmp_path: Path) -> None:
     attack.check(tmp_path)
 
 
@@ -36,17 +39,6 @@ def test_what_is_refused_leaves_nothing(attack: Attack, tmp_path: Path) -> None:
 def test_choices_and_the_check_itself_are_no_way_around(field: str, tmp_path: Path) -> None:
     answers = {field: "yes", "package_name": "torch" if field == "__checked" else "mine"}
     attacks_answers.is_refused(answers, "package_name: " if field == "__checked" else f"{field}: 'yes'", tmp_path)
-
-
-@pytest.mark.parametrize("answers", TYPED[::3], ids=str)
-def test_what_is_odd_and_accepted_works(answers: Answers, tmp_path: Path) -> None:
-    is_accepted(answers, tmp_path)
-
-
-def test_what_hypothesis_draws_works(tmp_path: Path) -> None:
-    for number, answers in enumerate(drawn(FEW)):
-        (tmp_path / f"{number}").mkdir()
-        is_accepted(answers, tmp_path / f"{number}")
 
 
 def test_control_without_the_rules_the_files_do_not_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +50,7 @@ def test_control_without_the_rules_the_files_do_not_parse(tmp_path: Path, monkey
         attacks_answers.url_of(project)
     monkeypatch.setattr(answer_rules, "SLUG", ".+")
     assert answer_rules.refusal({**DEFAULTS, "project_slug": "a-_b"}) is None
+
+
+def test_attacks_are_the_same_in_both_houses() -> None:
+    assert Path(attack_module.__file__).read_bytes() == (TEMPLATE / "library/tests/attack.py").read_bytes()

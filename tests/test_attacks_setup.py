@@ -7,35 +7,43 @@ from pathlib import Path
 import pytest
 
 from . import attacks_setup
-from .attack import Attack
+from .attack import Attack, chosen
 
 STEPS, ALL = attacks_setup.STEPS, attacks_setup.CASES
-FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 8 : 4], *ALL[STEPS + 8 : STEPS + 28 : 9], *ALL[STEPS + 28 :]]
+FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 9 : 4], *ALL[STEPS + 9 : STEPS + 29 : 9], *ALL[STEPS + 29 :]]
 
 
-@pytest.mark.parametrize("attack", FEW, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", chosen(FEW, ALL, attacks_setup.REAL), ids=str)
 def test_the_next_setup_ends_well(attack: Attack, tmp_path: Path) -> None:
     attack.check(tmp_path)
 
 
+NOT_WHOLE = {'if [ -e "$VENV/.installed" ] && [': "if ["}
+NO_OWN_UV = {'"$VENV/bin/uv" pip sync': "uv pip sync", '|| tools="$tools -r requirements/uv.txt"': "|| true"}
+
+
 @pytest.mark.parametrize(
-    ("without", "instead", "name"),
+    ("changes", "name"),
     [
-        ('if [ -e "$VENV/.installed" ] && [', "if [", "killed at step 6"),  # pip is half there
-        ('if [ -e "$VENV/.installed" ] && [', "if [", "killed at step 13"),  # a package is half there
-        ("fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "2 at once"),
+        (NOT_WHOLE | {"2>/dev/null || whole=\n": "|| true\n"}, "killed at step 6"),  # pip is half there
+        (NOT_WHOLE, "killed at step 15"),  # a package is half there
+        ({"| names |": "| sed d |"}, "a lock with its hash"),
+        (NO_OWN_UV, "an evil uv: make setup"),
+        ({"fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)": "pass"}, "2 at once"),
     ],
 )
-def test_control(without: str, instead: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an interruption left was built upon, and two at once built at the same time."""
+def test_control(changes: dict[str, str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interruption left was built upon, another hash was not seen, and two at once built at the same time."""
     made = attacks_setup.Setup.__init__
 
     def unmended(self: attacks_setup.Setup, folder: Path) -> None:
         made(self, folder)
         script = self.path / "requirements/install.sh"
         text = script.read_text()
-        assert without in text
-        script.write_text(text.replace(without, instead))
+        for without, instead in changes.items():
+            assert without in text
+            text = text.replace(without, instead)
+        script.write_text(text)
 
     monkeypatch.setattr(attacks_setup.Setup, "__init__", unmended)
     (attack,) = [attack for attack in attacks_setup.CASES if attack.name == name]

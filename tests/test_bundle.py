@@ -15,7 +15,7 @@ import pytest
 
 from .conftest import Project, lend_environment
 from .copies import flip
-from .crates import complaints, fill_cache
+from .crates import complaints, fill_cache, unzip
 
 pytestmark = pytest.mark.project
 
@@ -46,15 +46,6 @@ def bundles(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def names(path: Path) -> set[str]:
     with zipfile.ZipFile(path) as zipped:
         return set(zipped.namelist())
-
-
-def unzip(path: Path, folder: Path) -> Path:
-    """Unpack a bundle as `unzip` does, permissions included; return its one folder."""
-    with zipfile.ZipFile(path) as zipped:
-        for entry in zipped.infolist():
-            Path(zipped.extract(entry, folder)).chmod((entry.external_attr >> 16) & 0o777)
-    (top,) = folder.iterdir()
-    return top
 
 
 @pytest.fixture(scope="module")

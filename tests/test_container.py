@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IDENTITY, TOKEN, Project
+from .conftest import IDENTITY, TOKEN, USER, Project
+from .crates import unzip
 
 pytestmark = pytest.mark.container
 
@@ -97,6 +100,24 @@ def test_the_devcontainer_waits_for_its_editor_and_has_all_it_needs(served: tupl
     assert not lab.get("depends_on") and not lab.get("ports")
     created = json.loads((project.path / ".devcontainer/devcontainer.json").read_text())["postCreateCommand"]
     project.run(*files, "run", "--rm", "lab", "sh", "-c", f"{created} && make notebook && make train ARGS=debug=fast")
+
+
+def test_a_strangers_bundle_is_reproduced_without_a_network(served: tuple[Project, int], tmp_path: Path) -> None:
+    project, _ = served
+    project.run("docker", "compose", "run", "--rm", "--no-deps", "train", "make", "bundle")
+    (archive,) = (project.path / "dist").iterdir()
+    theirs = Project(unzip(archive, tmp_path))
+    shutil.copy(project.path / ".env", theirs.path)
+    if os.getuid() == 0:
+        project.run("chown", "--recursive", f"{USER}:{USER}", str(theirs.path))
+    alone = ("docker", "compose", "run", "--rm", "--no-deps")
+    try:
+        assert "\nIDENTICAL " in theirs.run(*alone, "alone")
+        networks = ("find", "/sys/class/net", "-mindepth", "1", "-printf", "%f\\n")
+        assert theirs.run(*alone, "alone", *networks).split("\n")[-2:] == ["lo", ""]
+        assert "eth0" in project.run(*alone, "train", *networks)  # control
+    finally:
+        theirs.run("docker", "compose", "--profile", "alone", "down", "--rmi", "local", "--volumes")
 
 
 def test_whose_the_results_are_follows_from_the_folder(served: tuple[Project, int]) -> None:

@@ -94,7 +94,7 @@ def test_the_wheel_holds_all_that_the_library_reads(rebuilt: Path) -> None:
     source = rebuilt / "library/src"
     assert names == {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     assert {"samebits/py.typed", "samebits/configs/determinism/portable.yaml"} <= names
-    assert {Path(name).suffix for name in names} == {".py", ".typed", ".yaml", ".json", ".html", ".md", ".tex"}
+    assert {Path(name).suffix for name in names} == {".py", ".typed", ".yaml", ".json", ".html", ".md", ".tex", ".css"}
 
 
 def test_the_project_asks_for_extras_that_there_are() -> None:

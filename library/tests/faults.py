@@ -1,7 +1,4 @@
-"""A project with finished runs, made once and copied, and its commands in processes that are forked: a try is short.
-
-`python -m tests.faults` prints the table of kind, tried and good of `attacks_faults.CASES`.
-"""
+"""A project with finished runs, made once and copied, and its commands in processes that are forked: a try is short."""
 
 from __future__ import annotations
 
@@ -274,31 +271,3 @@ def end_after_five() -> None:
 def copied(folder: Path) -> Path:
     """Copy the project, to be damaged."""
     return Path(shutil.copytree(project(), folder / "project", symlinks=True))
-
-
-def main() -> None:
-    """Try all, or those whose kind or name has one of the words of the command line; print what failed and a table."""
-    from .attacks_faults import CASES
-
-    tried: dict[str, list[int]] = {}
-    project()
-    for case in CASES:
-        label = f"{case.kind}: {case.name}"
-        if sys.argv[1:] and not any(word in label for word in sys.argv[1:]):
-            continue
-        counted = tried.setdefault(case.kind, [0, 0])
-        counted[0] += 1
-        with tempfile.TemporaryDirectory(prefix="attack-") as folder:
-            try:
-                case.check(Path(folder))
-                counted[1] += 1
-            except AssertionError as error:
-                print(f"BAD {label}\n    {str(error)[:1500]}", flush=True)
-    for kind, (count, good) in tried.items():
-        print(f"{kind:<40}{count:>5}{good:>5}")
-    shutil.rmtree(project().parent, ignore_errors=True)
-    raise SystemExit(any(count != good for count, good in tried.values()))
-
-
-if __name__ == "__main__":
-    main()

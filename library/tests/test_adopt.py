@@ -156,6 +156,25 @@ def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(adopted: Adopted)
         assert (cut / name).read_bytes() == (alone / name).read_bytes(), name
 
 
+def test_groups_may_be_plain_values(tmp_path: Path) -> None:
+    project = Adopted(tmp_path / "curve", "lightning.pytorch")
+    for path, *changes in (
+        ("configs/train.yaml", ("\ndata:", "\ndata: points\ndataset:"), ("- model:", "- model@network:")),
+        ("configs/train.yaml", ("\nseed:", "\nmodel: mlp\nseed:")),
+        ("src/train.py", ("cfg.data", "cfg.dataset"), ("cfg.model", "cfg.network")),
+    ):
+        text = (project.root / path).read_text()
+        for before, after in changes:
+            assert before in text
+            text = text.replace(before, after)
+        (project.root / path).write_text(text)
+    project.call("src/train.py", "trainer.max_epochs=1")
+    assert record(project.run())["inputs"]["config"]["data"] == "points"
+    assert project.verdict("reproduce", str(project.run()), status=0) == "IDENTICAL"
+    assert "mlp" in project.call("-m", "samebits", "show", str(project.run()))
+    project.call("-m", "samebits", "bundle", str(project.run()))
+
+
 def test_another_environment_is_told_from_chance(adopted: Adopted, tmp_path: Path) -> None:
     run = str(adopted.run())
     (tmp_path / "sitecustomize.py").write_text(OTHER_READER)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from .forging import rewrite
-from .project import FEW, NAME, ROOT, module, pipeline
+from .project import FEW, NAME, ROOT, UserError, module, pipeline
 
 pytest.importorskip("dvc")
 records, engine_project = module("samebits.engine.record"), module("samebits.engine.project")
@@ -180,9 +180,13 @@ def test_a_stage_with_foreach_is_one_for_each_data_set(project: Path) -> None:
     assert stages["prepare@other"]["cmd"] == f"python -m {NAME}.data.prepare data=other"
     assert list(data_stages.md5_of(stages["prepare@other"], "outs")) == ["data/processed/other"]
     assert list(data_stages.stages_of(stages, "data/processed/other")) == ["prepare@other", "fetch@other"]
-    for broken in ("stages: [", "stages:\n", "stages: [a]\n", "- a\n", "stages:\n  prepare:\n"):
-        write("dvc.yaml", broken)(project)
+    for empty in ("", "stages:\n", "stages:\n  prepare:\n"):
+        write("dvc.yaml", empty)(project)
         assert data_stages.read_pipeline(project / "dvc.yaml", ["digits"]) == {}
+    for broken in ("stages: [", "stages: [a]\n", "- a\n", "x"):
+        write("dvc.yaml", broken)(project)
+        with pytest.raises(UserError, match=r"dvc\.yaml is damaged \(.*restore it"):
+            data_stages.read_pipeline(project / "dvc.yaml", ["digits"])
     write("dvc.yaml", "stages:\n  prepare:\n    cmd: make it\n    outs:\n      - a:\n          cache: false\n")(project)
     stages = data_stages.read_pipeline(project / "dvc.yaml", ["digits"])
     assert stages == {"prepare": {"cmd": "make it", "deps": [], "outs": [{"path": "a"}]}}

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from .attack import Attack, chosen
+from .attacks_bundles import CASES as BUNDLES
+from .attacks_bundles import bundle
 from .attacks_strangers import CASES, EVIL, OF_VERDICTS, PLACES, Set, try_text
 from .project import module
 from .strangers import check_csv, check_files, check_html, check_latex, check_markdown, check_printable
@@ -24,9 +27,9 @@ TEXT = PIECES.map("".join)
 IN_PLACES = st.sampled_from([(put, None) for put in PLACES.values()] + [(None, put) for put in OF_VERDICTS.values()])
 
 
-@pytest.mark.parametrize("case", FEW, ids=lambda case: f"{case.kind}: {case.name}")
-def test_an_attack_fails(case: object, tmp_path: Path) -> None:
-    case.check(tmp_path)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("case", chosen([*FEW, *BUNDLES], [*CASES, *BUNDLES]), ids=str)
+def test_an_attack_fails(case: Attack, tmp_path: Path) -> None:
+    case.check(tmp_path)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -90,3 +93,25 @@ def test_without_its_mechanism_an_attack_succeeds(
 ) -> None:
     with mock.patch.object(module(where), name, instead), pytest.raises(AssertionError):
         try_text(PLACES[place], None, EVIL[what], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a link to /etc", "name 'evil.'", "name .git/config", "'a' and 'A'"])
+def test_without_a_look_at_it_an_evil_bundle_is_unpacked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module("samebits.bundle.unpack"), "_look_at", lambda path, entries: "project-run-12345678")
+    (case,) = (case for case in BUNDLES if case.name == name)
+    with pytest.raises(AssertionError):
+        case.check(tmp_path)
+
+
+def test_a_bundle_is_unpacked_where_no_project_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module("samebits.cli").main(["unpack", str(bundle(tmp_path / "x.zip"))])
+    assert "nothing of it was run" in capsys.readouterr().out
+    assert (tmp_path / "project-run-12345678/src/train.py").read_text() == "x = 1\n"
+    with pytest.raises(SystemExit, match="2"):
+        module("samebits.cli").main(["unpack", str(tmp_path / "x.zip")])
+    assert "is there already" in capsys.readouterr().err

@@ -139,7 +139,9 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_signature_names_a_key_or_whom_it_belongs_to(run: Path, key: Path, tmp_path: Path) -> None:
+def test_a_signature_names_a_key_or_whom_it_belongs_to(
+    run: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, record = write(run), records.read_record(run)
     files.require_key()
     files.sign(path)
@@ -155,6 +157,18 @@ def test_a_signature_names_a_key_or_whom_it_belongs_to(run: Path, key: Path, tmp
     assert files.verdicts_on(run, record)[0]["signature"] == "signed by author@example.org"
     allowed.write_text(f'author@example.org namespaces="git" {Path(f"{key}.pub").read_text()}')
     assert files.verdicts_on(run, record)[0]["signature"].startswith("signed by the key SHA256:")
+
+    # a folder of a stranger's may come with Git's settings for it: they neither name a signer nor a program that is run
+    for name, value in (("gpg.ssh.allowedSignersFile", allowed), ("gpg.ssh.program", tmp_path / "evil")):
+        subprocess.run(["git", "init", "--quiet", str(run)], check=True)
+        subprocess.run(["git", "config", name, str(value)], cwd=run, check=True)
+    subprocess.run(["git", "config", "--global", "--unset", "gpg.ssh.allowedSignersFile"], check=True)
+    allowed.write_text(f'author@example.org namespaces="samebits" {Path(f"{key}.pub").read_text()}')
+    (tmp_path / "evil").write_text(f"#!/bin/sh\ntouch '{tmp_path}/was-run'\n")
+    (tmp_path / "evil").chmod(0o755)
+    monkeypatch.chdir(run)
+    assert files.verdicts_on(run, record)[0]["signature"].startswith("signed by the key SHA256:")
+    assert not (tmp_path / "was-run").exists()
 
     sealed_anew(by="Another")(path)  # with a new seal, which anybody can make, under the signature of before
     read, wrong = files.read_verdicts(run, record)

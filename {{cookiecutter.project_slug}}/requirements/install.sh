@@ -37,10 +37,11 @@ for extra in $extras; do
 done
 # what is installed follows from these; where the folder was moved, the package has to be found anew
 # shellcheck disable=SC2086 # $locks is several words
-state="$(cat $locks pyproject.toml .python-version | cksum) $PWD"
-[ "$state" != "$(cat "$VENV/.installed" 2>/dev/null)" ] || exit 0
+state="$(cat requirements/build.txt requirements/uv.txt $locks pyproject.toml .python-version | cksum) $PWD"
+noted=$(sed 1q "$VENV/.installed" 2>/dev/null || true)
+[ "$state" != "$noted" ] || exit 0
 
-before=$(cut -d ' ' -f 3- "$VENV/.installed" 2>/dev/null || true)
+before=$(echo "$noted" | cut -d ' ' -f 3-)
 if [ -n "$before" ] && [ "$before" != "$PWD" ]; then
     echo "$VENV was made in $before, and would work on what lies there: it is installed anew for this folder."
 fi
@@ -48,9 +49,11 @@ fi
 # An installation that was cut off leaves folders that installers take for packages; none of it is used again.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
 find_python() {
-    for python in "python$version" python3 python "$(uv python find "$version" 2>/dev/null || true)"; do
+    for python in "python$version" python3 python; do
         [ "$(version_of "$python")" != "$version" ] || return 0
     done
+    python=$(uv python find "$version" 2>/dev/null || true) # asked for a Python, where there is none; it installs nothing
+    [ "$(version_of "$python")" != "$version" ] || return 0
     fail "Python $version was not found: install it (for example with: uv python install $version)."
 }
 python=$VENV/bin/python
@@ -90,34 +93,46 @@ fi
     mkdir -p "$VENV" && printf 'accelerator=%s\nextras=%s\n' "$accelerator" "$extras" >"$VENV/.choices.new" &&
         mv -f "$VENV/.choices.new" "$VENV/.choices"
 } || unfinished "the environment $VENV could not be made"
+# What is installed: each package of the locks with its hashes, and the sha256 of the list of files that each one brought.
+# .installed keeps it, for what installers do not look at: that the lock has other hashes of the version that is there.
+notes() {
+    # shellcheck disable=SC2086
+    sed -e :a -e '/\\$/N; s/ *\\\n */ /; ta' requirements/build.txt requirements/uv.txt $locks
+    "$VENV/bin/python" -c 'import hashlib, pathlib, sys
+for path in sorted(pathlib.Path(sys.argv[1]).glob("lib/python*/site-packages/*.dist-info/RECORD")):
+    print(path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest())' "$VENV"
+}
+names() { # of packages, in lines of notes
+    sed -nE 's|^\./vendor/([^-]*)-.*|\1|p; s/^([A-Za-z0-9][^ =]*)==.*/\1/p; s/-[^-]*\.dist-info .*//p' | sort -u
+}
+changed=
+[ -z "$whole" ] || changed=$(notes | grep -vxFf "$VENV/.installed" | names | grep -vx pip || true)
+rm -f "$VENV/.installed"
+if [ -n "$whole" ]; then # what is not as noted, and the library, which is not in the locks after make eject
+    # shellcheck disable=SC2086
+    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes samebits $changed 2>/dev/null || whole=
+fi
 if [ -z "$whole" ]; then
     find "$VENV/" -mindepth 1 -maxdepth 1 ! -name .choices -exec rm -rf {} +
     find_python # again: the PATH may lead into what has just been removed
     "$python" -m venv "$VENV" || unfinished "the environment $VENV could not be made (Debian and Ubuntu want:" \
         "apt install python$version-venv)"
 fi
-rm -f "$VENV/.installed"
 echo "Installing the locked packages ($accelerator${extras:+, }$extras) into $VENV with $INSTALLER."
 
+# The locked uv, which pip has checked, and not one of the PATH. Packages that come as source are built with the locked
+# setuptools: build isolation would fetch one without a hash.
+tools="-r requirements/build.txt"
+[ "$INSTALLER" = pip ] || tools="$tools -r requirements/uv.txt"
+# shellcheck disable=SC2086
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes $tools ||
+    unfinished "the installer could not be installed"
 if [ "$INSTALLER" = uv ]; then
-    uv=$(command -v uv || true)
-    if [ -z "$uv" ]; then
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt ||
-            unfinished "uv could not be installed"
-        uv=$VENV/bin/uv
-    fi
     [ "$accelerator" = cuda ] || . requirements/torch-source.sh
-    # Packages that come as source are built with the locked setuptools: build isolation would fetch one without a hash.
-    "$uv" pip install --quiet --python "$VENV/bin/python" --require-hashes -r requirements/build.txt ||
-        unfinished "the packages could not be installed"
     # shellcheck disable=SC2086 # bytecode: without it, every start would take seconds longer
-    "$uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode --reinstall-package samebits $locks ||
+    "$VENV/bin/uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode $locks ||
         unfinished "the packages could not be installed"
 else
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt ||
-        unfinished "the packages could not be installed"
-    # pip leaves what is there already: another wheel of the same version, and the library of before make eject
-    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes samebits 2>/dev/null
     # shellcheck disable=SC2046,SC2086
     "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes --no-deps --no-build-isolation $(printf -- '-r %s ' $locks) ||
         unfinished "the packages could not be installed (if pip misses torch: PyTorch's CPU build is not among those that it" \
@@ -131,5 +146,5 @@ fi
 if [ -d .git ] && [ "$VENV" = .venv ]; then # the hooks in .pre-commit-config.yaml run from there
     "$VENV/bin/python" -m pre_commit install >/dev/null || echo "The checks before each commit were not installed (pre-commit)."
 fi
-{ echo "$state" >"$VENV/.installed.new" && mv -f "$VENV/.installed.new" "$VENV/.installed"; } ||
+{ (echo "$state" && notes) >"$VENV/.installed.new" && mv -f "$VENV/.installed.new" "$VENV/.installed"; } ||
     unfinished "the environment $VENV is not complete"

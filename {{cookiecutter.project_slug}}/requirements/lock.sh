@@ -8,11 +8,10 @@ cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
 version=$(cat .python-version)
 torch=$(sed -n 's/^ *"torch==\([0-9.]*\)",$/\1/p' pyproject.toml)
-uv=$(command -v uv || true)
-if [ -z "$uv" ]; then
+uv=$VENV/bin/uv # the locked one
+if [ ! -e "$uv" ]; then
     sh requirements/install.sh
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-    uv=$VENV/bin/uv
 fi
 . requirements/torch-source.sh
 # shellcheck disable=SC2086 # $UPGRADE is several words

@@ -17,12 +17,14 @@ VERBS = {
     "show": ("verify.comparison", "show_", "say what made a run, or some weights"),
     "lint": ("lint.lint", "", "read the code for what makes trainings irreproducible, without running it"),
     "invariance": ("verify.invariance", "", "train with what must not matter changed, and compare the weights"),
+    "doctor": ("doctor.doctor", "", "say what would keep a run from being reproduced here"),
     "sweep": ("sweep.sweep", "", "train every combination of settings, here or on a cluster"),
     "status": ("sweep.run_status", "", "say where the runs of the sweeps are"),
     "search": ("search.search", "", "search for good settings, as configs/search/ says"),
     "report": ("report.report", "", "write the report on all runs"),
     "replicate": ("report.report", "replicate_", "train the main run's experiment on other data"),
     "bundle": ("bundle.bundle", "", "put a run and all it was made of into one file"),
+    "unpack": ("bundle.unpack", "", "unpack a bundle of anybody's, after looking at what is in it"),
     "push": ("share", "", "share runs by Git and the DVC remote"),
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),
     "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
@@ -32,7 +34,7 @@ VERBS = {
     "update": ("cli.update", "", "bring a newer version of the template"),
     "eject": ("cli.eject", "", "unpack the library's source into the project"),
 }
-OF_ANY_PROJECT = ("reproduce", "compare", "show", "bundle", "config", "lint")
+OF_ANY_PROJECT = ("reproduce", "compare", "show", "bundle", "unpack", "config", "lint", "doctor")
 HELP = {"--help", "-h"}
 FORWARDED = ("fetch", "lab")  # verbs whose arguments are those of Hydra, of JupyterLab
 

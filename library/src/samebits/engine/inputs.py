@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -101,9 +101,8 @@ def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Do the same with a configuration that is resolved: plain values, changed in place."""
     settings["determinism"]["shards"] = number_of_shards(settings)  # where it is not given, one for each process
     if not fold_of(settings):  # they say nothing then, and name no run
-        data = settings.get("data") or {}
-        data.pop("folds", None)
-        (data.get("module") or {}).pop("folds", None)
+        for data in (section(settings, "data"), section(section(settings, "data"), "module")):
+            data.pop("folds", None)
     for key in NOT_INPUTS:
         *parents, name = key.split(".")
         node: Any = settings
@@ -112,6 +111,12 @@ def of_resolved(settings: dict[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict):
             node.pop(name, None)
     return settings
+
+
+def section(settings: Mapping[str, Any], name: str) -> MutableMapping[str, Any]:
+    """Return one group of resolved settings; empty where there is none, or a plain value, as in adopted projects."""
+    found = settings.get(name)
+    return found if isinstance(found, MutableMapping) else {}
 
 
 class Fold(NamedTuple):
@@ -128,8 +133,7 @@ class Fold(NamedTuple):
 
 def fold_of(settings: Mapping[str, Any]) -> Fold | None:
     """Read which fold a run's settings, resolved, ask for; None where they ask for none."""
-    data = settings.get("data")
-    folds = (data.get("folds") or {}) if isinstance(data, Mapping) else {}
+    folds = section(section(settings, "data"), "folds")
     if folds.get("count") is None:
         return None
     return Fold(folds["fold"], folds["count"], folds.get("by") or "stratified", folds.get("seed") or 0)

@@ -79,8 +79,8 @@ class Package:
 
 
 @cache
-def installed() -> dict[str, list[Package]]:
-    """List all packages that can be imported; where one is there twice, the first counts."""
+def installed(all_files: bool = False) -> dict[str, list[Package]]:
+    """List all packages that can be imported, with code or all files; where one is there twice, the first counts."""
     found: dict[str, list[Package]] = {}
     for each in distributions():
         text = each.read_text("METADATA") or each.read_text("PKG-INFO") or each.read_text("") or ""  # "": it is a file
@@ -88,12 +88,14 @@ def installed() -> dict[str, list[Package]]:
         folder = os.path.join(str(each.locate_file("")), "")  # noqa: PTH118 (60,000 Paths would take two seconds)
         # path,sha256=digest,size; no module's needs quotes
         rows = (line.partition(",sha256=") for line in (each.read_text("RECORD") or "").splitlines())
-        package = Package(about["Version"], folder, {file: rest for file, _, rest in rows if rest and _is_code(file)})
+        files = {file: rest for file, _, rest in rows if rest and (all_files or is_code(file))}
+        package = Package(about["Version"], folder, files)
         found.setdefault(about["Name"].lower().replace("_", "-"), []).append(package)
     return dict(sorted(found.items()))
 
 
-def _is_code(name: str) -> bool:
+def is_code(name: str) -> bool:
+    """Whether Python or the system's loader runs a file of this name."""
     return (name.endswith(CODE) or ".so." in name) and not name.startswith("..")
 
 
@@ -276,8 +278,8 @@ class _Sorting:
         for parent, folders, names in os.walk(files[0]):
             folders[:] = [name for name in folders if name not in without]
             files += [os.path.join(parent, name) for name in names]  # noqa: PTH118
-        code = {os.path.relpath(file, folder).replace(os.sep, "/"): file for file in files if _is_code(file)}
-        return summary({name: _base64(self._sha256(file)) for name, file in code.items() if os.path.isfile(file)})  # noqa: PTH113
+        code = {os.path.relpath(file, folder).replace(os.sep, "/"): file for file in files if is_code(file)}
+        return summary({name: base64_of(self._sha256(file)) for name, file in code.items() if os.path.isfile(file)})  # noqa: PTH113
 
     def _of_package(self, file: str, package: Package, of: str, name: str, module: str = "") -> None:
         self.packages[of] = package
@@ -285,7 +287,7 @@ class _Sorting:
             self.found.shadows[of] = f".../{of} ({len(package.files)} files)"
         digest, _, size = package.files[name].partition(",")
         number = os.path.getsize(file)  # noqa: PTH202
-        if (number <= HUGE or size != str(number)) and _base64(sha256 := self._sha256(file)) != digest:
+        if (number <= HUGE or size != str(number)) and base64_of(sha256 := self._sha256(file)) != digest:
             self.found.patched[name] = sha256
         self._compare_bytecode(name, file, module)
 
@@ -384,7 +386,8 @@ def _stem(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _base64(sha256: str) -> str:
+def base64_of(sha256: str) -> str:
+    """Write a hash as RECORD does."""
     return base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip("=")
 
 

@@ -38,7 +38,8 @@ def _deeper(value: Any, levels: int) -> bool:
 def leads_out(path: Path) -> bool:
     """Whether a file of a run is a link to one that is neither in its folder nor in the project, and may be private."""
     places = (path.parent, project().root) if path.is_symlink() else ()
-    return bool(places) and not any(path.resolve().is_relative_to(place.resolve()) for place in places)
+    real = Path(os.path.realpath(path))  # of a link to itself, too
+    return bool(places) and not any(real.is_relative_to(place.resolve()) for place in places)
 
 
 def read_yaml(path: Path) -> str:

@@ -21,7 +21,7 @@ import yaml
 
 from ..engine.errors import UserError
 from ..engine.files import json_sha256, write_atomically
-from ..engine.inputs import read_card
+from ..engine.inputs import read_card, section
 from ..engine.printing import code, markdown, printable
 from ..engine.project import project as this_project
 from ..verify.verdict_files import UNSIGNED
@@ -134,7 +134,7 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., Any]] = {
         "source": lambda figure: f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}",
         "link": link,
         "code": lambda value: Markup(code(value)),
@@ -146,6 +146,7 @@ def write_document(path: Path, template: Path, **parts: Any) -> None:
         ),
         "hours": hours,
         "size": size,
+        "section": section,
     }
     environment.filters |= filters
     text = environment.get_template(template.name).render(estimates=estimates, **parts)
@@ -185,8 +186,8 @@ def write_model_card(
         run=run,
         **{part: run.record[part] for part in ("source", "observed", "environment")},
         origin=origin,
-        network=(config.get("model") or {}).get("network") or {},
-        split=(config.get("data") or {}).get("split"),
+        network=section(section(config, "model"), "network"),
+        split=section(config, "data").get("split"),
         predict=f"{code.name}.predict" if (code.package / "predict.py").exists() else None,
         limits=limits[1].strip() if limits else None,
         metrics=[name for name in metrics if name in run.metrics],
@@ -233,7 +234,8 @@ def data_origin(run: FinishedRun, main: FinishedRun, root: Path) -> dict[str, An
     origin = run.record["inputs"].get("origin") or {}
     if not origin:  # of an adopted project, whose settings may call anything `data`
         return {}
-    names = [each.record["inputs"]["config"]["data"]["name"] for each in (run, main)]
+    settings = [each.record["inputs"]["config"] for each in (run, main)]
+    names = [section(each, "data").get("name") for each in settings]
     now = read_card(_card(origin, root)) if names[0] == names[1] else {}
     return {**origin, **{key: text for key, text in now.items() if text}}
 

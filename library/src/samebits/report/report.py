@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from ..engine.config import quote
 from ..engine.errors import UserError, require_packages
-from ..engine.inputs import data_folder, data_settings, data_sha256, require_prepared
+from ..engine.inputs import data_folder, data_settings, data_sha256, require_prepared, section
 from ..engine.project import project
 from ..engine.record import CONFIG, settings_of
 from ..engine.untrusted import read_yaml
@@ -333,7 +333,7 @@ def replicate_main(arguments: argparse.Namespace) -> None:
     cfg = compose_run(overrides)
     inputs, new = before.first.record["inputs"], data_settings(cfg)
     files = {file["name"]: file["sha256"] for file in inputs.get("origin", {}).get("files", [])}
-    if (new["files"], new["split"]) == (files, inputs["config"].get("data", {}).get("split")):
+    if (new["files"], new["split"]) == (files, section(inputs["config"], "data").get("split")):
         raise UserError(
             f"{cfg.data.name} is the data of {before.first.id} itself: make reproduce trains that again; for a"
             " replication, describe other data in configs/data/."

@@ -19,6 +19,7 @@ from safetensors import deserialize
 from ..engine import record as records
 from ..engine import weights
 from ..engine.errors import UserError
+from ..engine.inputs import section
 from ..engine.printing import printable, terminal
 from ..engine.project import project
 from ..engine.record import RECORD, WEIGHTS, Record
@@ -349,7 +350,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("remote", source.get("remote")),
         *five_lines(record),
         ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
-        ("data", f"{origin.get('title') or (config.get('data') or {}).get('name') or ', '.join(project().data or ())}"),
+        ("data", f"{origin.get('title') or section(config, 'data').get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
         *(("file", f"{file['name']}  sha256 {file['sha256']}") for file in origin.get("files", [])),
         ("tags", ", ".join(source.get("tags", []))),

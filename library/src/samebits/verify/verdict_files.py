@@ -26,6 +26,7 @@ VERDICTS = "verdicts"  # folder beside the run
 SIGNATURE = ".sig"  # what ssh-keygen puts behind the name of the file that it signs
 NAMESPACE = "samebits"  # of the signatures: one that was made for a commit or a mail is none on a verdict
 UNSIGNED = "unsigned"
+OF_REPOSITORY = ("local", "worktree")  # scopes of settings of Git that a folder which was unzipped may bring
 SCHEMA = Path(__file__).with_name("verdict.schema.json")
 
 
@@ -134,17 +135,19 @@ def _signature_path(path: Path) -> Path:
     return path.with_name(path.name + SIGNATURE)
 
 
-def _git(name: str, *options: str) -> str:
-    """Read a setting of Git; empty where there is none, or no Git."""
+def _git(name: str, *options: str, of_users: bool = False) -> str:
+    """Read a setting of Git; empty where there is none, or no Git; if it is to be the user's, not the repository's."""
+    words = ["git", "config", "--show-scope", *options, "--get-all", name]
     try:
-        done = subprocess.run(["git", "config", *options, "--get", name], capture_output=True, text=True)
+        done = subprocess.run(words, capture_output=True, text=True)
     except OSError:
         return ""
-    return done.stdout.strip()
+    found = [line.partition("\t")[::2] for line in done.stdout.splitlines()]
+    return next((value for scope, value in reversed(found) if not of_users or scope not in OF_REPOSITORY), "")
 
 
 def _program() -> str | None:
-    return shutil.which(_git("gpg.ssh.program", "--type=path") or "ssh-keygen")
+    return shutil.which(_git("gpg.ssh.program", "--type=path", of_users=True) or "ssh-keygen")
 
 
 def sign(path: Path) -> None:
@@ -198,7 +201,7 @@ def signature_of(path: Path) -> str | None:
     good = ask("check-novalidate", "-n", NAMESPACE)
     if not good:
         return None
-    allowed = _git("gpg.ssh.allowedSignersFile", "--type=path")
+    allowed = _git("gpg.ssh.allowedSignersFile", "--type=path", of_users=True)
     for principal in ask("find-principals", "-f", allowed) if allowed else []:
         if ask("verify", "-n", NAMESPACE, "-f", allowed, "-I", principal):
             return f"signed by {principal}"
