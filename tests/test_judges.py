@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from .baking import SOURCE, TEMPLATE, bake
 from .crates import VALIDATORS
+from .structure import LIBRARY
 from .updating import copy_template
 
 CODE = {"template": "vendoring.py", "library": "src/samebits/share.py", "github": "src/handwritten_digits/panels.py"}
@@ -128,3 +130,31 @@ def test_both_workflows_have_the_same_actions() -> None:
         dict(re.findall(r"uses: (\S+)@(.+)", (folder / WORKFLOW).read_text())) for folder in (TEMPLATE, SOURCE)
     )
     assert mine and mine == {name: theirs[name] for name in mine}
+
+
+def names(lines: list[str]) -> set[str]:
+    """Reduce requirements to the names of packages."""
+    return {found[0] for line in lines if (found := re.match(r"[a-z0-9._-]+", line.lower()))} - {"samebits"}
+
+
+def declared(pyproject: str) -> set[str]:
+    table = tomllib.loads(pyproject)
+    project = table["project"]
+    groups = [*project["optional-dependencies"].values(), *table["dependency-groups"].values()]
+    return names([*project["dependencies"], *(line for group in groups for line in group)])
+
+
+def locked(*files: Path) -> set[str]:
+    return names([line for file in files for line in file.read_text().splitlines() if "==" in line])
+
+
+def test_what_is_declared_is_locked(places: dict[str, Path]) -> None:
+    """`make lock` was run after the last edit of a list, or the package was there before."""
+    locks = [*(SOURCE / "requirements").glob("*.txt"), LIBRARY / "hypothesis.txt", LIBRARY / "lightning.txt"]
+    for place in ("library", "github"):
+        text = (places[place] / "pyproject.toml").read_text()
+        assert declared(text) and declared(text) - locked(*locks) == set()
+        assert declared(text.replace('"numpy', '"of-nobody')) - locked(*locks) == {"of-nobody"}  # the control
+    for name in ("requirements", "validators"):
+        wanted = names((TEMPLATE / f"{name}.in").read_text().splitlines())
+        assert wanted and wanted - locked(TEMPLATE / f"{name}.txt") == set()
