@@ -90,7 +90,7 @@ def listing(project: Path) -> frozenset[tuple[str, int, int]]:
         folders[:] = [name for name in folders if name != "objects"]
         for name in names:
             try:
-                seen = os.lstat(os.path.join(parent, name))  # noqa: PTH116, PTH118 (thousands of them a second)
+                seen = os.lstat(os.path.join(parent, name))  # noqa: PTH118 (thousands of them a second)
             except FileNotFoundError:
                 continue
             found.append((f"{parent}/{name}", seen.st_mtime_ns, seen.st_size))
@@ -112,15 +112,20 @@ def kept(project: Path) -> None:
 
 def cut_off(seed: int, folder: Path) -> None:
     """Kill an update, in one of several ways; then let the next one come to its end."""
-    draw, project, (tree, seconds, changes) = random.Random(seed), copied(folder), expected()
-    before, process = listing(project), start(project)
-    if seed % 3:
-        wanted, seen, last = draw.randint(1, changes), 0, before
-        while seen < wanted and process.poll() is None:
-            now = listing(project)
-            seen, last = seen + (now != last), now
-    else:
-        time.sleep(draw.uniform(0, seconds))
+    draw, (tree, seconds, changes) = random.Random(seed), expected()
+    for turn in range(5):  # once more, where it had ended before
+        project = copied(folder / f"{turn}")
+        before, process = listing(project), start(project)
+        if seed % 3:
+            wanted, seen, last = draw.randint(1, changes), 0, before
+            while seen < wanted and process.poll() is None:
+                now = listing(project)
+                seen, last = seen + (now != last), now
+        else:
+            time.sleep(draw.uniform(0, seconds))
+        if process.poll() is None:
+            break
+        process.communicate()
     how = draw.choice(("all", "all", "all", "first", "child", "SIGTERM", "SIGINT"))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     child = children.read_text().split() if how == "child" and children.exists() else []

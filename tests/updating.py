@@ -112,7 +112,12 @@ def make_pair(folder: Path) -> Pair:
     for name in ("hooks/post_gen_project.py", "local_extensions.py", "answer_rules.py"):
         shutil.copy(TEMPLATE / name, template / name)
     answers: dict[str, object] = {"project_slug": "tiny", "author_name": "Ada", "author_email": "ada@example.org"}
-    answers |= {"project_name": "Tiny", "package_name": "tiny", "description": "", "github_owner": "ada"}  # as asked for
+    answers |= {
+        "project_name": "Tiny",
+        "package_name": "tiny",
+        "description": "",
+        "github_owner": "ada",
+    }  # as asked for
     answers |= {"license": "MIT", "python_version": "3.11", "dvc_remote": ""}
     answers |= {"ci": ["github", "gitlab", "none"], "__year": "{% now 'utc', '%Y' %}"}
     answers |= {"_extensions": ["local_extensions.Answers"], "_copy_without_render": ["*.whl"]}

@@ -38,7 +38,7 @@ ENDED = 60  # seconds in which a command that was asked to ends
 # what says nothing of a command's result, or changes whenever Git and DVC look at something
 PASSING = ("project/.cache/*", "project/models/.locks/*", "project/.git/index", "project/.dvc/tmp/*", "tmp/*")
 PASSING += ("project/.git/objects/*", "origin.git/*")
-GROWING = ("*/trace.jsonl", "*/history.csv", "*.log", "*.new")  # files that are cut back, or written beside
+GROWING = ("*/trace.jsonl", "*/history.csv", "*.log", "*.new", "*-journal")  # cut back, rolled back, or written beside
 STOPPED = (0, 75, 130, 143, -signal.SIGTERM, -signal.SIGINT)  # exit statuses after SIGTERM and SIGINT
 
 
@@ -54,7 +54,7 @@ class Command:
 
     words: Sequence[str]
     results: Sequence[str]
-    unlike: Sequence[str] = ("*/compute.json",)
+    unlike: Sequence[str] = ("*/compute.json", "*/checkpoints/*")  # the last stay, where there was time for some
 
 
 STUDY = ("search.name=kills", "search.storage='sqlite:///models/kills.db'", "run_name='kills-seed=${seed}'")
@@ -67,9 +67,7 @@ COMMANDS = {
     ),
     "report": Command(("report",), ("project/reports/*",)),
     "bundle": Command(("bundle", "RUN"), ("project/dist/*",)),
-    "push": Command(
-        ("push",), ("project/shared/*", "project/models/.gitignore", "storage/*", "project/.dvc/cache/*")
-    ),
+    "push": Command(("push",), ("project/shared/*", "project/models/.gitignore", "storage/*", "project/.dvc/cache/*")),
     "reproduce": Command(
         ("reproduce", "RUN"), ("project/reports/reproduction.md", "*/verdicts/*"), ("*/verdicts/*", "*reproduction.md")
     ),
@@ -249,8 +247,10 @@ def results(folder: Path, command: Command, found: dict[str, str]) -> dict[str, 
             chosen[name] = trials(folder / name)
         elif not name.endswith(".db.lock"):
             chosen[name] = digest
-    return {re.sub(r"^project/\.git/refs/(.*)$", r"\1", name): "ref" if "/refs/" in name else value
-            for name, value in chosen.items()}
+    return {
+        re.sub(r"^project/\.git/refs/(.*)$", r"\1", name): "ref" if "/refs/" in name else value
+        for name, value in chosen.items()
+    }
 
 
 def trials(path: Path) -> list[Any]:
@@ -258,8 +258,10 @@ def trials(path: Path) -> list[Any]:
     study = module("optuna").load_study(study_name="kills", storage=f"sqlite:///{path}")
     passing = ("folder", "failures", "reason")  # where they were made, and how often they had to be tried
     return [
-        (each.number, each.state.name, each.values, each.params, each.intermediate_values)
-        + tuple((key, value) for key, value in sorted(each.user_attrs.items()) if key not in passing)
+        (
+            *(each.number, each.state.name, each.values, each.params, each.intermediate_values),
+            *((key, value) for key, value in sorted(each.user_attrs.items()) if key not in passing),
+        )
         for each in study.get_trials(deepcopy=False)
     ]
 
@@ -267,6 +269,7 @@ def trials(path: Path) -> list[Any]:
 def names_of(found: dict[str, str]) -> set[str]:
     """Choose the names of files that are there after every call; those of objects and of passing things are not."""
     left_out = ("project/.git/objects/*", "project/.dvc/tmp/*", "origin.git/*", "tmp/*", "*/verdicts/*")
+    left_out += ("*/checkpoints/resume-*.ckpt",)
     return {name for name in found if not matches(name, left_out)}
 
 

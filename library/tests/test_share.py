@@ -150,6 +150,21 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         assert done.returncode == 0 and verb in done.stdout
 
 
+def test_a_lock_that_a_killed_dvc_left_empty_is_removed(tmp_path: Path) -> None:
+    """Found by tests/command_kills.py: DVC refuses to begin, whatever is called."""
+    path = tmp_path / "rwlock"
+    edit = module("dvc.rwlock")._edit_rwlock
+    path.touch()
+    with pytest.raises(module("dvc.rwlock").RWLockFileCorruptedError), edit(str(tmp_path), module("dvc.fs").localfs, 0):
+        pass
+    shared.remove_cut_lock(tmp_path)
+    with edit(str(tmp_path), module("dvc.fs").localfs, 0):
+        pass
+    before = path.read_bytes()
+    shared.remove_cut_lock(tmp_path)
+    assert before and path.read_bytes() == before
+
+
 def test_the_log_has_links_with_the_token() -> None:
     provider = SimpleNamespace(token="t&t")
     server = SimpleNamespace(identity_provider=provider, public_url="http://127.0.0.1:8888/u/lab", base_url="/u/")

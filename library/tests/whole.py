@@ -61,7 +61,7 @@ def hashes(folder: Path) -> dict[str, str]:
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
             path = Path(parent, name)
-            content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 

@@ -45,6 +45,7 @@ def open_repository() -> Iterator[tuple[Any, str]]:
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback where a server cannot be reached
     with storage_errors(str(project().root)):
         repo = Repo(str(project().root))
+        remove_cut_lock(Path(repo.tmp_dir or project().root))
     with repo:
         name = repo.config["core"].get("remote")
         if name not in repo.config["remote"]:
@@ -62,6 +63,21 @@ def open_repository() -> Iterator[tuple[Any, str]]:
             storage = repo.cloud.get_remote_odb()
             storage.fs.exists(storage.path)  # the answer does not matter; that there is one does
         yield repo, address
+
+
+def remove_cut_lock(folder: Path) -> None:
+    """Remove DVC's list of who reads and writes where that is empty: a DVC was killed when it had begun to write it.
+
+    DVC itself would refuse to work for ever.
+    """
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = folder / RWLOCK_FILE
+    if path.is_file() and not path.stat().st_size:
+        with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):  # no other one writes it now
+            if not path.stat().st_size:
+                path.unlink()
 
 
 def check_host_keys() -> None:

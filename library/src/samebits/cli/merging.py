@@ -104,8 +104,8 @@ def finish(root: Path) -> str:
     _in_git(root, NOTE).unlink()
     if dirty and not _in_git(root, "MERGE_HEAD").exists():
         raise UserError(
-            "an update was cut off while Git merged, and left files half merged: git reset --hard goes back to your last"
-            " commit, which had all that you had then; then make update again."
+            "an update was cut off while Git merged, and left files half merged: git reset --hard goes back to your"
+            " last commit, which had all that you had then; then make update again."
         )
     return ""
 
