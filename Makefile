@@ -19,8 +19,10 @@ test: lint .venv-validators/.installed ## Run all tests of both houses: generate
 	@$(MAKE) --no-print-directory -C library lint test
 	@$(TOOLS)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-soak: ## Kill a hundred runs, and train on emulated processors (most of an hour)
+soak: .venv/.installed ## Kill a hundred runs, thirty of each command, setup and update too; train on emulated processors (some hours; 2 GB in /tmp)
 	@$(MAKE) --no-print-directory -C library soak
+	@$(TOOLS)/python -m tests.attacks_update --kills 30
+	@$(TOOLS)/python -m tests.attacks_setup --real --kills 30
 
 bench: .venv/.installed ## Measure what things cost, side by side, and write docs/performance.md (half an hour; ARGS=throughput)
 	@$(TOOLS)/python -m bench $(ARGS)

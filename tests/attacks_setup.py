@@ -1,11 +1,13 @@
 """Attacks on `make setup`: cut off at every step and at random instants, twice at once, no network, a full disk.
 
 `python -m tests.attacks_setup` tries those whose packages are stand-ins (a minute); with --real, twenty interruptions
-of real installations as well, each followed by a real training (an hour; 2 GB in the folder for temporary files).
+of real installations as well, or --kills of them, each followed by a real training (three minutes each, one at a time; 2 GB
+in the folder for temporary files).
 """
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import random
@@ -206,20 +208,28 @@ CASES = [
     Attack(KIND, "full disk", partial(fails_in_a_sentence, "disk", "has 2 MB left")),
     *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
 ]
-REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(20)]
+
+
+def real(count: int) -> list[Attack]:
+    """List so many interruptions of real installations."""
+    return [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(count)]
 
 
 def main() -> int:
     """Try all, print what fails, and return how many did."""
-    failed = 0
-    for attack in CASES + (REAL if "--real" in sys.argv else []):
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks_setup", description=__doc__.split("\n")[0])
+    parser.add_argument("--real", action="store_true", help="interrupt real installations, too")
+    parser.add_argument("--kills", type=int, default=20, help="how many of these (20)")
+    arguments, failed = parser.parse_args(), 0
+    attacks = CASES + (real(arguments.kills) if arguments.real else [])
+    for attack in attacks:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 attack.check(Path(folder))
             except AssertionError as error:
                 failed += 1
                 print(f"{attack.kind}, {attack.name}: {error}", flush=True)
-    print(f"{KIND}: {len(CASES)} tried, {failed} failed")
+    print(f"{KIND}: {len(attacks)} tried, {failed} failed")
     return failed
 
 
