@@ -49,8 +49,8 @@ def merge(root: Path, base: str, tip: str, branch: str, message: str) -> list[st
     """Let the branch be at `tip`, and merge it into HEAD from `base`; return the files with conflicts."""
     command, head = ("merge", "--no-ff", "--no-edit", "-m"), git(root, "rev-parse", "HEAD")
     # Where the base is no ancestor of HEAD, it becomes one, so that Git merges from there; no file changes by it.
-    join = (*command, "Note what the template had rendered here", "--no-verify", "--strategy=ours")
-    join += ("--allow-unrelated-histories", base)
+    options = ("--no-verify", "--strategy=ours", "--allow-unrelated-histories")
+    join = (*command, "Note what the template had rendered here", *options, base)
     aside = _in_git(root, ASIDE)
     try:
         _remove_aside(root)
