@@ -255,7 +255,10 @@ def results(folder: Path, command: Command, found: dict[str, str]) -> dict[str, 
 
 def trials(path: Path) -> list[Any]:
     """Read the trials of a search's database, as far as they have to be the same."""
-    study = module("optuna").load_study(study_name="kills", storage=f"sqlite:///{path}")
+    try:
+        study = module("optuna").load_study(study_name="kills", storage=f"sqlite:///{path}")
+    except KeyError:  # it has not begun
+        return []
     passing = ("folder", "failures", "reason")  # where they were made, and how often they had to be tried
     return [
         (
@@ -406,7 +409,10 @@ def try_once(base: Path, outcome: Outcome, draw: random.Random, like: Undisturbe
     if again.status == 0:
         problems += [f"{each} is left" for each in sorted(names_of(found) - like.names)]
     if name == "push" and again.status == 0:
-        problems += fetched(folder)
+        try:
+            problems += fetched(folder)
+        except AssertionError as error:
+            problems.append(str(error))
     outcome.seconds = time.monotonic() - began
     if problems:
         outcome.folder = str(folder)

@@ -26,7 +26,7 @@ def run(*command: str | Path, cwd: Path | None = None, failure: str = "", **vari
 
     Where it fails, `failure` is the error's text, with the last line of what the command printed in place of REASON.
     """
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", **variables}  # a killed `git status` leaves no lock
     done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, text=True, capture_output=True)
     if done.returncode and failure:
         reason = f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"status {done.returncode}"]
