@@ -1,8 +1,8 @@
 """Attacks on `make setup`: cut off at every step and at random instants, twice at once, no network, a full disk.
 
 `python -m tests.attacks_setup` tries those whose packages are stand-ins (a minute); with --real, twenty interruptions
-of real installations as well, or --kills of them, each followed by a real training (three minutes each, one at a time; 2 GB
-in the folder for temporary files).
+of real installations as well, or --kills of them, each followed by a real training (three minutes each, one at a time;
+2 GB in the folder for temporary files).
 """
 
 from __future__ import annotations
