@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_what_was_edited_since_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_control_git_by_itself_leaves_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while Git itself writes the files, it leaves a lock, and no library that could begin again."""
-    monkeypatch.setattr(attacks_update, "older", attacks_update.older.__wrapped__)
+    monkeypatch.setattr(attacks_update, "older", cache(attacks_update.older.__wrapped__))
     monkeypatch.setattr(wheels, "CHANGES", {"if not _in_the_way(": "if False and not _in_the_way("})
     project = attacks_update.copied(tmp_path)
     attacks_update.cut_off_between_files(project)
