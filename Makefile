@@ -19,8 +19,10 @@ test: lint .venv-validators/.installed ## Run all tests of both houses: generate
 	@$(MAKE) --no-print-directory -C library lint test
 	@$(TOOLS)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-soak: ## Kill a hundred runs, and train on emulated processors (most of an hour)
+soak: .venv/.installed .venv-validators/.installed ## Kill a hundred runs, and thirty of each command; all attacks; emulated processors (some hours; 2 GB in /tmp)
 	@$(MAKE) --no-print-directory -C library soak
+	@$(TOOLS)/python -m tests.attacks
+	@$(TOOLS)/python -m tests.attacks --real
 
 attacks: .venv/.installed .venv-validators/.installed ## Try all attacks of both houses, and print a table (an hour; ARGS=--real interrupts real installations)
 	@$(MAKE) --no-print-directory -C library .venv/.installed

@@ -19,7 +19,10 @@ from pathlib import Path
 
 from .baking import TEMPLATE
 
-HOUSES = {TEMPLATE / "library": "doctor faults secrets strangers", TEMPLATE: "attacks_answers attacks_setup"}
+HOUSES = {
+    TEMPLATE / "library": "doctor faults secrets strangers",
+    TEMPLATE: "attacks_answers attacks_setup attacks_update",
+}
 
 
 def try_all(house: Path, modules: str, wanted: str, real: bool) -> tuple[Counter[str], Counter[str]]:

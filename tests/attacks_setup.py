@@ -1,6 +1,6 @@
 """Attacks on `make setup`: cut off at every step and at random instants, twice at once, no network, a full disk.
 
-The packages of most are stand-ins. Of the real ones, twenty are interruptions of real installations, each followed by
+The packages of most are stand-ins. Of the real ones, thirty are interruptions of real installations, each followed by
 a real training (2 GB in the folder for temporary files).
 """
 
@@ -249,4 +249,4 @@ CASES = [
     *(Attack(KIND, f"an evil uv: make {target}", partial(evil_uv, target)) for target in EVIL_TARGETS),
     *(Attack(KIND, f"a lock with {how}", partial(another_hash, how)) for how in LOCKS),
 ]
-REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(20)]
+REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(30)]

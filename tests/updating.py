@@ -100,11 +100,15 @@ def generate(folder: Path, template: Path | str) -> Path:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    """Make a template of a few files, with the real hook."""
-    template = tmp_path / "template"
+    return make_pair(tmp_path)
+
+
+def make_pair(folder: Path) -> Pair:
+    """Make a template of a few files, with the real hook, and a project."""
+    template = folder / "template"
     source = template / SOURCE.name
-    for folder in ("hooks", f"{source.name}/src/tiny", f"{source.name}/requirements", "library"):
-        (template / folder).mkdir(parents=True)
+    for name in ("hooks", f"{source.name}/src/tiny", f"{source.name}/requirements", "library"):
+        (template / name).mkdir(parents=True)
     for name in ("hooks/post_gen_project.py", "local_extensions.py", "answer_rules.py"):
         shutil.copy(TEMPLATE / name, template / name)
     asked: dict[str, object] = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
@@ -122,7 +126,7 @@ def pair(tmp_path: Path) -> Pair:
     write_wheel(source / "vendor", "1.0.0")
     git(template, "init", "--quiet")
     commit(template, "The first version")
-    return Pair(template, generate(tmp_path / "out", template))
+    return Pair(template, generate(folder / "out", template))
 
 
 def copy_template(folder: Path) -> Path:

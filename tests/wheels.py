@@ -8,7 +8,8 @@ from pathlib import Path
 from .baking import TEMPLATE
 
 LIBRARY = TEMPLATE / "library/src/samebits"
-REAL = ("cli/update.py", "cli/eject.py", "engine/errors.py", "engine/project.py")
+REAL = ("cli/update.py", "cli/merging.py", "cli/eject.py", "engine/errors.py", "engine/project.py")
+CHANGES: dict[str, str] = {}  # of the library's text, by which a control takes a mechanism away
 REQUIREMENTS = """\
 Requires-Dist: hydra-core<1.4,>=1.3.8
 Requires-Dist: tomli; python_version < '3.11'
@@ -27,6 +28,8 @@ def write_wheel(vendor: Path, version: str, contract: int = 1) -> Path:
     for old in vendor.glob("samebits-*.whl"):
         old.unlink()
     files = {f"samebits/{name}": (LIBRARY / name).read_text() for name in REAL}
+    for old_text, new_text in CHANGES.items():
+        files = {name: text.replace(old_text, new_text) for name, text in files.items()}
     files |= {
         "samebits/__init__.py": f'"""samebits."""\n\n__version__ = "{version}"\n',
         "samebits/cli/__init__.py": "",

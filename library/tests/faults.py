@@ -103,7 +103,7 @@ def serve() -> None:
         for name in ("out", "err"):
             (folder / name).touch()
         if not (child := os.fork()):
-            _forked(root, words, folder, before)
+            forked(root, words, folder, before)
         ended, deadline = 0, time.monotonic() + PATIENCE
         while not ended and time.monotonic() < deadline:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -116,7 +116,8 @@ def serve() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _forked(root: Path, line: Sequence[str], folder: Path, before: Callable[[], None] | None) -> NoReturn:
+def forked(root: Path, line: Sequence[str], folder: Path, before: Callable[[], None] | None) -> NoReturn:
+    """Run a command in this process, which was forked for it, in a session of its own; see `command`."""
     status = 70
     try:
         _run(root, line, folder, before)
@@ -152,8 +153,8 @@ def _run(root: Path, line: Sequence[str], folder: Path, before: Callable[[], Non
         return
     # what takes long is left out: the re-run has the results that the run had, and trials are trained in a fork
     module("samebits.verify.verification").rerun = lambda *_, **__: recorded()
-    if "samebits.search.search" in sys.modules:
-        module("samebits.search.search").LocalProcess.run = trained_in_a_fork
+    starts = module("samebits.sweep.plan").TrainingCommand
+    starts.start = lambda command, prefix, output: ForkedTraining(command.overrides, command.variables)
     module("samebits.cli").main([verb, *rest])
 
 
@@ -171,30 +172,52 @@ def recorded() -> Any:
     return module("samebits.verify.comparison").recorded_result(run, json.loads((run / "record.json").read_text()))
 
 
-def trained_in_a_fork(self: Any, job: Any, read_line: Callable[[str], None]) -> int:
-    """Take the place of LocalProcess.run."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    read, write = os.pipe()
-    if not (child := os.fork()):
+class ForkedTraining:
+    """Takes the place of the process that TrainingCommand.start returns; it is forked, so that it is there at once."""
+
+    def __init__(self, words: Sequence[str], variables: dict[str, str]) -> None:
+        read, write = os.pipe()
+        if not (child := os.fork()):
+            os.close(read)
+            self._train(write, words, variables)
+        os.close(write)
+        self.pid, self.stdout = child, os.fdopen(read, errors="replace")
+        self.status: int | None = None
+
+    def _train(self, write: int, words: Sequence[str], variables: dict[str, str]) -> NoReturn:
         status = 70
         try:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as IGNORE_CTRL_C
             os.dup2(write, 1)
             os.dup2(write, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            os.close(read)
-            train(Path.cwd(), job.overrides)
+            os.environ.update(variables)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+            train(Path.cwd(), words)
             status = 0
         except SystemExit as left:
             status = int(left.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(status)
-    os.close(write)
-    with os.fdopen(read) as output:
-        for line in output:
-            read_line(line.rstrip())
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit status."""
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def terminate(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to save its state and end."""
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.terminate(signal.SIGKILL)
 
 
 def permissions_bind() -> None:

@@ -120,6 +120,24 @@ def test_the_code_is_pinned_without_touching_anything(repository: Path, tmp_path
         source.export_snapshot(repository, found | {"snapshot": "0" * 40, "commit": "0" * 40}, run, target)
 
 
+def test_no_lock_of_git_outlives_a_kill(repository: Path, tmp_path: Path) -> None:
+    """Found by tests/command_kills.py: `git status` writes the index by the way, and its lock would stay."""
+    index, run = repository / ".git/index", tmp_path / "run-9"
+    run.mkdir()
+    for path in (path for path in repository.rglob("*") if path.is_file() and ".git" not in path.parts):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    before = index.read_bytes()
+    source.text(repository, "status", "--porcelain")
+    assert index.read_bytes() == before
+    git(repository, "status", "--porcelain")
+    assert index.read_bytes() != before  # control
+    lock = repository / ".git/refs/runs/run-9.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    found = source.take_snapshot(repository, "run-9", run)
+    assert git(repository, "rev-parse", "refs/runs/run-9").strip() == found["snapshot"] and "remark" not in found
+
+
 def test_a_project_may_be_a_folder_of_a_larger_repository(repository: Path, tmp_path: Path) -> None:
     project, target = repository / "sub" / "project", tmp_path / "target"
     project.mkdir(parents=True)

@@ -97,6 +97,24 @@ def test_weights_that_are_not_here_are_left_alone(root: Path) -> None:
     assert shared.shared_runs(root) == {"a", "b"}
 
 
+@pytest.mark.parametrize("left", ["", "outs:\n- path: model.safetensors\n  hash: md5\n  md5: 0123"])
+def test_a_pointer_that_a_killed_dvc_left_cut_is_asked_for_again(root: Path, left: str) -> None:
+    """Found by tests/command_kills.py: the run was called shared, and its weights were not sent."""
+    with shared.write_pointers({"a"}, root):
+        pass
+    path = root / "shared/a.dvc"
+    request = path.read_text()
+    whole = f"outs:\n- path: model.safetensors\n  hash: md5\n  md5: {'0' * 32}\n  size: 1\nwdir: ../models/a\n"
+    for before, after in ((left, request), (whole, whole)):
+        path.write_text(before)
+        with shared.write_pointers({"a"}, root) as pointers:
+            assert pointers == [path] and path.read_text() == after
+    path.write_text(left)
+    (root / "models/a/model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model.safetensors is missing, so it cannot be shared"):
+        shared.require_shareable({"a"}, root)
+
+
 def test_what_is_not_to_be_shared_is_refused(root: Path) -> None:
     models = root / "models"
     assert shared.named_runs([models / "a", models / "b"], root) == {"a", "b"}
@@ -148,6 +166,21 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     for verb in ("lab", "tracking"):
         done = command(verb, "--help")
         assert done.returncode == 0 and verb in done.stdout
+
+
+def test_a_lock_that_a_killed_dvc_left_empty_is_removed(tmp_path: Path) -> None:
+    """Found by tests/command_kills.py: DVC refuses to begin, whatever is called."""
+    path = tmp_path / "rwlock"
+    edit = module("dvc.rwlock")._edit_rwlock
+    path.touch()
+    with pytest.raises(module("dvc.rwlock").RWLockFileCorruptedError), edit(str(tmp_path), module("dvc.fs").localfs, 0):
+        pass
+    shared.remove_cut_lock(tmp_path)
+    with edit(str(tmp_path), module("dvc.fs").localfs, 0):
+        pass
+    before = path.read_bytes()
+    shared.remove_cut_lock(tmp_path)
+    assert before and path.read_bytes() == before
 
 
 def test_the_log_has_links_with_the_token() -> None:

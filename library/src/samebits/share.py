@@ -33,6 +33,8 @@ BEGIN, END = "# Shared runs, one a line: `make push` writes them", "# End of the
 NEVER_SHARED = ("debug-", "reference-")  # the beginnings of names
 LISTED = re.compile(rf"{BEGIN}\n?((?:!/.*\n?)*)(?:{END}\n?)?")  # in models/.gitignore
 RUN_NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
+# what DVC has written to its end; where it was killed meanwhile, it would pass the run over from then on
+WHOLE = re.compile(r"outs:\n.*\nwdir: \S+\n", re.DOTALL)
 TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits after sharing
 
 
@@ -45,6 +47,7 @@ def open_repository() -> Iterator[tuple[Any, str]]:
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback where a server cannot be reached
     with storage_errors(str(project().root)):
         repo = Repo(str(project().root))
+        remove_cut_lock(Path(repo.tmp_dir or project().root))
     with repo:
         name = repo.config["core"].get("remote")
         if name not in repo.config["remote"]:
@@ -62,6 +65,21 @@ def open_repository() -> Iterator[tuple[Any, str]]:
             storage = repo.cloud.get_remote_odb()
             storage.fs.exists(storage.path)  # the answer does not matter; that there is one does
         yield repo, address
+
+
+def remove_cut_lock(folder: Path) -> None:
+    """Remove DVC's list of who reads and writes where that is empty: a DVC was killed when it had begun to write it.
+
+    DVC itself would refuse to work for ever.
+    """
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = folder / RWLOCK_FILE
+    if path.is_file() and not path.stat().st_size:
+        with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):  # no other one writes it now
+            if not path.stat().st_size:
+                path.unlink()
 
 
 def check_host_keys() -> None:
@@ -154,12 +172,17 @@ def require_shareable(names: Iterable[str], root: Path) -> None:
         place = os.path.relpath(run)
         if not RUN_NAME.fullmatch(run.name):
             raise UserError(f"{place!r} has a name that Git would read as a pattern: use letters, digits, - and _.")
-        if not (run / WEIGHTS).exists() and not (root / "shared" / f"{run.name}.dvc").exists():
+        if not (run / WEIGHTS).exists() and not is_whole(root / "shared" / f"{run.name}.dvc"):
             raise UserError(
                 f"{place}/{WEIGHTS} is missing, so it cannot be shared: move the run away, or train it again."
             )
         require_unedited(run)
         require_no_secret(run)
+
+
+def is_whole(pointer: Path) -> bool:
+    """Whether a file by which DVC knows weights, or is to know them, is there to its end."""
+    return pointer.is_file() and WHOLE.fullmatch(pointer.read_text(errors="replace")) is not None
 
 
 @contextmanager
@@ -182,7 +205,7 @@ def write_pointers(names: Iterable[str], root: Path) -> Iterator[list[Path]]:
         for path in paths - {gitignore, *pointers}:
             path.unlink()
         for path, name in pointers.items():
-            if before[path] is None:
+            if not is_whole(path) and (before[path] is None or (root / "models" / name / WEIGHTS).exists()):
                 path.parent.mkdir(exist_ok=True)
                 write_atomically(path, f"outs:\n- path: {WEIGHTS}\n  hash: md5\nwdir: ../models/{name}\n".encode())
         yield [path for path, name in pointers.items() if (root / "models" / name / WEIGHTS).exists()]

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -25,6 +24,7 @@ from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.project import project
+from .merging import ask, finish, git, merge, run
 
 BRANCH = "template"
 MARK = "Rendering"  # trailer of a commit that holds what was rendered, and nothing of the user's: its tree
@@ -38,33 +38,11 @@ MOST_COMMITS = 30  # that are listed
 State = dict[str, Any]  # what `.cruft.json` says
 
 
-def run(*command: str | Path, cwd: Path | None = None, failure: str = "", **variables: str) -> str:
-    """Run a command with more environment variables; return what it printed.
-
-    Where it fails, `failure` is the error's text, with the last line of what the command printed in place of REASON.
-    """
-    environment = {**os.environ, **variables}
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, text=True, capture_output=True)
-    if done.returncode and failure:
-        reason = f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"status {done.returncode}"]
-        raise UserError(failure.replace("REASON", reason[-1]))
-    done.check_returncode()
-    return done.stdout.strip()
-
-
-def git(root: Path, *arguments: str | Path, **variables: str) -> str:
-    """Run git in a folder; return what it printed."""
-    return run("git", *arguments, cwd=root, **variables)
-
-
-def ask(root: Path, *arguments: str) -> str:
-    """Run git in a folder; return an empty text where it fails."""
-    return subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True).stdout.strip()
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Update the project; leave with the exit status 1 where the merge has conflicts."""
     root = project().root
+    if shutil.which("git") and (finished := finish(root)):
+        print(f"The update that was cut off is at its end: git show --first-parent {finished[:7]} shows it.")
     require_mergeable(root)
     if not (root / STATE).is_file():
         raise UserError(f"{root} has no {STATE}, so nobody knows its template: cruft link <URL> writes one.")
@@ -84,7 +62,8 @@ def main(arguments: argparse.Namespace) -> None:
             print(f"Nothing new: the project already holds {template.address} at {newest[:7]}.")
             return
         head, library = git(root, "rev-parse", "HEAD"), library_in(root)
-        conflicts = merge(root, base, commit_rendering(root, tree, newest, base), newest)
+        message, tip = f"Merge the template at {newest[:7]}", commit_rendering(root, tree, newest, base)
+        conflicts = merge(root, base, tip, BRANCH, message)
         changed = [name for name in git(root, "diff", "--name-only", head).splitlines() if name != STATE]
         print("\n".join(report(root, library, template.clone, state["commit"], newest, changed)))
     if conflicts:
@@ -252,24 +231,6 @@ def merge_base(root: Path, state: State, template: Template) -> str:
 def has_commit(root: Path, commit: str | None) -> bool:
     """Whether a repository has a commit."""
     return bool(commit and ask(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
-
-
-def merge(root: Path, base: str, tip: str, commit: str) -> list[str]:
-    """Let the branch be at `tip`, and merge it into HEAD from `base`; return the files with conflicts."""
-    command = ("merge", "--no-ff", "--no-edit", "-m")
-    # Where the base is no ancestor of HEAD, it becomes one, so that Git merges from there; no file changes by it.
-    join = ("--no-verify", "--strategy=ours", "--allow-unrelated-histories", base)
-    try:
-        git(root, *command, "Note what the template had rendered here", *join)
-        git(root, "update-ref", "-m", "make update", f"refs/heads/{BRANCH}", tip)
-        git(root, *command, f"Merge the template at {commit[:7]}", BRANCH)
-    except subprocess.CalledProcessError as error:
-        conflicts = git(root, "diff", "--name-only", "--diff-filter=U").splitlines()
-        if not conflicts:  # it did not even begin, for example since an untracked file is in the way
-            reason = " ".join(f"{error.stderr or error.stdout}".split())
-            raise UserError(f"git merge {BRANCH} was refused; mend that, and make update again: {reason}") from error
-        return conflicts
-    return []
 
 
 def library_in(root: Path) -> tuple[str | None, int | None]:

@@ -62,6 +62,7 @@ def git(root: Path, *words: str, **variables: str) -> bytes:
 
 def _call(root: Path, words: Sequence[str], variables: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
     environment = {name: value for name, value in os.environ.items() if KEPT.match(name)} | variables
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # where `git status` is killed, its lock would stay, and refuse all commits
     try:
         return subprocess.run(["git", *PLAIN, *words], cwd=root, env=environment, capture_output=True)
     except OSError:
@@ -153,6 +154,8 @@ def _keep(root: Path, run: str | None, directory: Path, described: dict[str, Any
         try:
             _take_over(new, objects)
             if run:
+                left = text(root, "rev-parse", "--git-path", f"refs/runs/{run}.lock")  # by one that was killed
+                (root / left).unlink(missing_ok=True)
                 git(root, "update-ref", f"refs/runs/{run}", described["snapshot"])
         except (NoGit, OSError) as reason:
             where = f"the commit{' and code.patch hold' if patch else ' holds'} it"
