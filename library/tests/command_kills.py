@@ -36,7 +36,8 @@ PATIENCE = 300  # seconds in which a command ends, or something hangs
 ENDED = 60  # seconds in which a command that was asked to ends
 # what says nothing of a command's result, or changes whenever Git and DVC look at something
 PASSING = ("project/.cache/*", "project/models/.locks/*", "project/.git/index", "project/.dvc/tmp/*", "tmp/*")
-PASSING += ("project/.git/objects/*", "origin.git/*")
+PASSING += ("project/.git/objects/*", "origin.git/*", "project/.dvc/cache/*.tmp")  # the last are DVC's own, empty
+CUT_BY_DVC = ("project/shared/*.dvc",)  # which it writes in place: the next push finds that, and has them written again
 GROWING = ("*/trace.jsonl", "*/history.csv", "*.log", "*.new", "*-journal")  # cut back, rolled back, or written beside
 STOPPED = (0, 75, 130, 143, -signal.SIGTERM, -signal.SIGINT)  # exit statuses after SIGTERM and SIGINT
 
@@ -155,7 +156,7 @@ def trials(path: Path) -> list[Any]:
 def names_of(found: dict[str, str]) -> set[str]:
     """Choose the names of files that are there after every call; those of objects and of passing things are not."""
     left_out = ("project/.git/objects/*", "project/.dvc/tmp/*", "origin.git/*", "tmp/*", "*/verdicts/*")
-    left_out += ("*/checkpoints/resume-*.ckpt",)
+    left_out += ("*/checkpoints/resume-*.ckpt", "project/.dvc/cache/*.tmp")
     return {name for name in found if not matches(name, left_out)}
 
 
@@ -168,11 +169,11 @@ def lost(before: dict[str, str], after: dict[str, str], command: Command) -> lis
     ]
 
 
-def torn(folder: Path, before: dict[str, str], after: dict[str, str]) -> list[str]:
+def torn(folder: Path, before: dict[str, str], after: dict[str, str], passing: Sequence[str] = ()) -> list[str]:
     """Name files that are new or changed, and not whole."""
     found = []
     for name, digest in after.items():
-        if before.get(name) == digest or matches(name, (*GROWING, "tmp/*", "*/.git/*", "*/.dvc/tmp/*")):
+        if before.get(name) == digest or matches(name, (*GROWING, *passing, "tmp/*", "*/.git/*", "*/.dvc/tmp/*")):
             continue
         if "/.dvc/cache/" in name and (folder / name).stat().st_mode & 0o200:
             continue  # DVC believes an object of its own once it may not be written any more
@@ -275,7 +276,7 @@ def try_once(base: Path, outcome: Outcome, draw: random.Random, like: Undisturbe
     alive = bool(call.others())  # of a command that was killed alone
     found = {} if alive else hashes(folder)
     if not alive:
-        problems += lost(before, found, command) + torn(folder, before, found) + repository(root, was)
+        problems += lost(before, found, command) + torn(folder, before, found, CUT_BY_DVC) + repository(root, was)
     if outcome.how:
         written = alive or {name for name in found if found[name] != before.get(name) and not matches(name, PASSING)}
         whole = not alive and not problems and like.results == results(folder, command, found)

@@ -35,6 +35,7 @@ LISTED = re.compile(rf"{BEGIN}\n?((?:!/.*\n?)*)(?:{END}\n?)?")  # in models/.git
 RUN_NAME = re.compile(r"[A-Za-z0-9_=,+-][A-Za-z0-9_=.,+-]*")  # Git reads other characters as patterns
 # what DVC has written to its end; where it was killed meanwhile, it would pass the run over from then on
 WHOLE = re.compile(r"outs:\n.*\nwdir: \S+\n", re.DOTALL)
+TRIED_LINK = re.compile(r"\.[\w-]{22}\.tmp")  # a file by which DVC tries out links; one that was killed leaves it
 TO_COMMIT = ("models", "shared", "dvc.lock", ".dvc")  # what a user commits after sharing
 
 
@@ -232,6 +233,8 @@ def main(arguments: argparse.Namespace) -> None:
         here = {name for name in before if (root / "models" / name).is_dir()}
         names = here | (named_runs(arguments.runs, root) if arguments.runs else finished_runs(root))
         require_shareable(names, root)
+        for left in (path for path in (root / "models").glob("*/.*.tmp") if TRIED_LINK.fullmatch(path.name)):
+            left.unlink(missing_ok=True)
         with write_pointers(names, root) as pointers, storage_errors("DVC"):
             changed = repo.status([*map(str, pointers)]) if pointers else {}
             for path in pointers:
