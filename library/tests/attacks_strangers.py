@@ -206,6 +206,15 @@ def form(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
         refused(say(*words), "is damaged")
 
 
+def plain_settings(settings: dict[str, Any], folder: Path) -> None:
+    """Have groups of settings be plain values, as they may be in an adopted project; they are shown as they are."""
+    root = project_of(folder / "project")
+    run = write_run(root / "models", lambda record: record["inputs"]["config"].update(settings))
+    status, text = say("show", str(run))
+    assert status == 0, text
+    check_files(report(root))
+
+
 def verdict_form(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
     """Change a verdict to another form; it is passed over, and named."""
     root = project_of(folder / "project")
@@ -256,7 +265,6 @@ FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "what it loaded, by a way out": lambda record: record["inputs"]["outside"].update({"x/../../../y": "0" * 64}),
     "no seed": lambda record: record["inputs"]["config"].pop("seed"),
     "a seed that is a text": lambda record: record["inputs"]["config"].update(seed="0"),
-    "data that are a list": lambda record: record["inputs"]["config"].update(data=[1]),
     "no determinism": lambda record: record["inputs"]["config"].pop("determinism"),
     "overrides that are numbers": lambda record: record["source"].update(overrides=[1, None]),
     "a time of a month 99": lambda record: record["observed"].update(ended="2026-99-01T00:00:00Z"),
@@ -340,6 +348,11 @@ TRACES: dict[str, list[Any]] = {
     "an evaluation of nothing": [{"step": 1, "evaluation": "test"}],
 }
 
+PLAIN: dict[str, dict[str, Any]] = {
+    "a list, a text and a number": {"data": [1], "model": "<b>x</b>", "trainer": 3},
+    "nothing": {"data": None, "model": None, "trainer": None},
+    "within groups": {"data": {"module": [1], "split": "x"}, "model": {"network": "x", "optimizer": [1]}},
+}
 CASES: list[Attack] = [
     *(
         Attack("a text in a record", f"{what} as {place}", partial(try_text, put, None, text))
@@ -352,6 +365,7 @@ CASES: list[Attack] = [
         for what, text in EVIL.items()
     ),
     *(Attack("a record of another form", name, partial(form, change)) for name, change in FORMS.items()),
+    *(Attack("settings that are plain values", name, partial(plain_settings, each)) for name, each in PLAIN.items()),
     *(
         Attack("a verdict of another form", name, partial(verdict_form, change))
         for name, change in VERDICT_FORMS.items()

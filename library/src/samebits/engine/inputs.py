@@ -186,8 +186,8 @@ def data_sha256(folder: Path, hash_file: Callable[[Path], str] = file_sha256) ->
 
 def data_folder(cfg: DictConfig, root: Path | None = None) -> Path:
     """Return the folder that the data module reads; of a module that is told of none, that of the prepared data."""
-    own = None if project().adopted else OmegaConf.select(cfg, "data.module.directory")
-    return (root or project().root) / (own or cfg[project().paths].processed)
+    own = None if project().adopted else section(section(cfg, "data"), "module").get("directory")
+    return (root or project().root) / (own if own and isinstance(own, str) else cfg[project().paths].processed)
 
 
 SAVED_MODEL = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.ckpt", "*.pt")  # files of its folder
