@@ -135,7 +135,7 @@ def drawn(count: int = SETS) -> list[Answers]:
 
 def check_sentence(sentence: str, answers: Answers) -> None:
     """It names an answer, and stands in one line that any terminal can print."""
-    field = sentence.partition(": ")[0].partition(" is empty")[0]
+    field = sentence.split(maxsplit=1)[0].rstrip(":")
     assert field in answers and sentence.isprintable() and sentence.endswith("."), sentence
 
 

@@ -41,7 +41,7 @@ state="$(cat requirements/build.txt requirements/uv.txt $locks pyproject.toml .p
 noted=$(sed 1q "$VENV/.installed" 2>/dev/null || true)
 [ "$state" != "$noted" ] || exit 0
 
-before=$(echo "$noted" | cut -d ' ' -f 3-)
+before=${noted#* } && before=${before#* } # without the checksum and the number of bytes
 if [ -n "$before" ] && [ "$before" != "$PWD" ]; then
     echo "$VENV was made in $before, and would work on what lies there: it is installed anew for this folder."
 fi

@@ -238,7 +238,16 @@ def _other_files(run: Path, record: Record) -> list[str]:
 # What a project consists of besides data and results; copied where Git does not know the state of the code
 CODE = (
     *("src", "tests", "configs", "requirements", "vendor", "notebooks", "references"),
-    *("pyproject.toml", ".python-version", "Makefile", "README.md", "LICENSE", "CITATION.cff", "dvc.yaml"),
+    *(
+        "pyproject.toml",
+        ".python-version",
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "SECURITY.md",
+        "CITATION.cff",
+        "dvc.yaml",
+    ),
     *(".gitignore", ".gitattributes", ".pre-commit-config.yaml", ".github", ".gitlab-ci.yml", ".cruft.json"),
     *("docs", "Dockerfile", "apptainer.def", "compose.yaml", ".dockerignore", ".devcontainer", ".binder"),
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore", "models/.gitignore", "reports/.gitignore"),
