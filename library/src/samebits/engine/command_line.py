@@ -27,6 +27,7 @@ from .files import DISK_FULL, no_room
 from .inputs import NOT_INPUTS
 from .printing import printable
 from .project import is_adopted, project, require_own_program, use_project
+from .secrets import hide_logins
 
 LIBRARY_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USAGE = """\
@@ -250,7 +251,7 @@ def fail(sentence: str) -> NoReturn:
     """Print one sentence and leave with the exit status of a user's mistake."""
     if is_adopted():
         sentence = project().commands(sentence)
-    print(f"error: {printable(sentence)}", file=sys.stderr)
+    print(f"error: {printable(hide_logins(sentence))}", file=sys.stderr)
     raise SystemExit(USER_MISTAKE)
 
 
