@@ -78,3 +78,9 @@ def test_a_run_of_before_is_neither_shared_nor_bundled(trained: Path, tmp_path: 
         file.write(f"api_key: {PLANTED}\n")
     with pytest.raises(UserError, match=r"config.yaml has a password or a key in it: take it out"):
         refuse(run)
+
+
+def test_no_error_prints_the_password_of_an_address(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        module("samebits.engine.command_line").fail(f"https://me:{PLANTED}@example.org/x cannot be fetched.")
+    assert capsys.readouterr().err == "error: https://***@example.org/x cannot be fetched.\n"
