@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PYTHON_VERSIONS = ("3.11",)  # the versions that the shipped locks hold PyTorch's CPU build for
+PYTHON_VERSIONS = ("3.11", "3.12", "3.13", "3.14")  # those that the shipped locks hold PyTorch's CPU build for
 # No choices of cookiecutter's own: it meets any other answer to one with a traceback, before our code is loaded.
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0-or-later", "Proprietary"),

@@ -13,10 +13,11 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-from answer_rules import refusal
+from answer_rules import PYTHON_VERSIONS, refusal
 
 TEMPLATE = Path(__file__).resolve().parent
 FOLDER = "{{cookiecutter.project_slug}}"
+USUAL_PYTHON = "3.13"  # where cookiecutter runs by one that the locks are not for
 
 
 def quoted(text: str) -> str:
@@ -50,6 +51,12 @@ def accepted(answers: Mapping[str, Any]) -> str:
     return str(answers["project_slug"])
 
 
+def this_python() -> str:
+    """Return the version of Python to propose: the one that runs cookiecutter, if the locks are for it."""
+    version = "{}.{}".format(*sys.version_info)
+    return version if version in PYTHON_VERSIONS else USUAL_PYTHON
+
+
 def callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """List the modules whose functions led here, innermost first, each with the function's variables."""
     for frame, _line in traceback.walk_stack(None):
@@ -75,12 +82,13 @@ def origin(_: Any) -> dict[str, Any]:
 
 
 class Answers(Extension):
-    """Adds the functions above, and takes answers given on the command line literally."""
+    """Adds what is above, and takes answers given on the command line literally."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         filters = (quoted, one_line, hex_json, accepted, origin)
         environment.filters.update({function.__name__: function for function in filters})
+        environment.globals["this_python"] = this_python()
         self.defaults = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).values()
         # `cruft update` renders two versions of the template in one process: the second shall import its own modules
         for module in (__name__, "answer_rules"):

@@ -61,7 +61,7 @@ REFUSED: list[tuple[Answers, str]] = [
     *each("github_owner", "github_owner: ", "", "a//b", "a/../b", "/a", "a/", "a?b", "a b", "é", "-", "a#b"),
     *each("license", "license: ", "", "mit", "BSD", "GPL", "../LICENSE", "['MIT']"),
     *each("ci", "ci: ", "", "circle", "GitHub", "1"),
-    *each("python_version", "python_version: ", "", "3.12", "3", "latest"),
+    *each("python_version", "python_version: ", "", "3.10", "3.15", "3", "latest"),
     *each("__checked", "package_name: ", "yes", package_name="torch"),  # the rules cannot be answered away
     *each("__year", LINE, "20\n26"),
 ]

@@ -28,6 +28,7 @@ EVIL = """#!/bin/sh
 touch "$EVIL"
 """
 STEPS = 25  # of a first installation, by tests/stand_ins.py
+FETCHING = 11  # and those before it, where the project's Python has to be fetched
 KIND = "make setup"
 SECONDS = 120  # after which a command hangs
 
@@ -54,7 +55,7 @@ class Setup:
         self.stand_in = folder / "stand-in"
         self.stand_in.write_text(SCRIPT)
         self.stand_in.chmod(0o755)
-        for name in ("python3.11", "python3", "python"):
+        for name in ("python{}.{}".format(*sys.version_info), "python3", "python"):
             (binaries / name).symlink_to(self.stand_in)
         (binaries / "uv").write_text(EVIL)  # a uv of the PATH is nobody's
         (binaries / "uv").chmod(0o755)
@@ -160,6 +161,29 @@ def fails_in_a_sentence(fault: str, part: str, folder: Path) -> None:
     setup.works()
 
 
+def fetched_python_cut_at_a_step(number: int, folder: Path) -> None:
+    """Cut off the fetching of a Python, at each step before the installation; it is fetched once, by the locked uv."""
+    setup = Setup(folder)
+    setup.variables["HERE"] = "3.8"
+    setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(number))
+    assert not (setup.path / ".venv").exists()
+    setup.works()
+    assert setup.steps().count("fetched/bin/python") == 1 and not setup.evil.exists()
+    setup.make("clean")
+    setup.works()
+    assert setup.steps().count("fetched/bin/python") == 1
+
+
+def no_python(folder: Path) -> None:
+    """Have no Python of the project's version, and none in reach."""
+    setup = Setup(folder)
+    output = setup.make("setup", status=2, HERE="3.8", FAULT="python")
+    (sentence,) = [line for line in output.splitlines() if line.startswith("error: Python ")]
+    assert "UV_PYTHON_INSTALL_MIRROR" in sentence and "Traceback" not in output, output
+    assert not (setup.path / ".venv").exists() and not setup.evil.exists()
+    setup.works()  # with a Python of that version
+
+
 def another_hash(how: str, folder: Path) -> None:
     """Change a lock's line for a package whose version is there; it is installed again, and nothing else is."""
     setup = Setup(folder)
@@ -208,7 +232,7 @@ def strange_place(kind: str, folder: Path) -> None:
     elif kind == "another environment":
         (place / "bin").mkdir(parents=True)
         (place / "pyvenv.cfg").touch()
-        (place / "bin/python").symlink_to("/nowhere/python3.11")
+        (place / "bin/python").symlink_to("/nowhere/python3")
     if kind in REFUSED_PLACES:
         output = setup.make("setup", status=2)
         assert len([line for line in output.splitlines() if line.startswith("error: ")]) == 1, output
@@ -236,6 +260,7 @@ def cut_for_real(seed: int, folder: Path) -> None:
 
 REFUSED_PLACES = ("a file", "a dangling link", "a folder of mine")
 PLACES = (*REFUSED_PLACES, "a link to a folder", "an empty folder", "another environment")
+FETCHED = range(1, FETCHING + 1)
 EVIL_TARGETS = ("setup", "setup INSTALLER=pip", "lock")
 LOCKS = ("its hash", "one more hash", "a comment")
 CASES = [
@@ -245,6 +270,8 @@ CASES = [
     *(Attack(KIND, f"{count} at once", partial(at_once, count)) for count in (2, 5)),
     Attack(KIND, "no network", partial(fails_in_a_sentence, "download", "as it says above")),
     Attack(KIND, "full disk", partial(fails_in_a_sentence, "disk", "has 2 MB left")),
+    *(Attack(KIND, f"Python fetched, killed at step {n}", partial(fetched_python_cut_at_a_step, n)) for n in FETCHED),
+    Attack(KIND, "no Python, no network", no_python),
     *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
     *(Attack(KIND, f"an evil uv: make {target}", partial(evil_uv, target)) for target in EVIL_TARGETS),
     *(Attack(KIND, f"a lock with {how}", partial(another_hash, how)) for how in LOCKS),

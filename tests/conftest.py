@@ -6,13 +6,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from .baking import bake
+from .baking import SOURCE, bake
 from .updating import pair
 
 __all__ = ["pair"]  # a fixture
@@ -79,6 +80,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     output = made.make("train")
     (made.path.parent / "train.log").write_text(output)
     return made
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return uv: the one that is there, or the locked one."""
+    if found := shutil.which("uv"):
+        return found
+    folder = tmp_path_factory.mktemp("uv")
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--target", str(folder)]
+    subprocess.run([*words, "-r", str(SOURCE / "requirements/uv.txt")], check=True)
+    return str(folder / "bin/uv")
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import local_extensions
 from answer_rules import CHOICES, TAKEN, locked_packages, refusal
 
 from .baking import SOURCE, TEMPLATE, bake, files_of
@@ -101,8 +102,30 @@ def test_a_name_without_letters_is_refused(tmp_path: Path) -> None:
 
 def test_the_defaults_are_not_refused(tmp_path: Path) -> None:
     answers = json.loads((TEMPLATE / "cookiecutter.json").read_text())
-    answers |= {"project_slug": "handwritten-digits", "package_name": "handwritten_digits"}
+    answers |= {"project_slug": "handwritten-digits", "package_name": "handwritten_digits", "python_version": "3.13"}
     assert refusal({name: answer for name, answer in answers.items() if isinstance(answer, str)}) is None
+
+
+@pytest.mark.parametrize(
+    ("running", "proposed"), [((3, 12), "3.12"), ((3, 14), "3.14"), ((3, 10), "3.13"), ((3, 15), "3.13")]
+)
+def test_the_running_python_is_proposed(
+    running: tuple[int, int], proposed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (*running, 1))
+    assert local_extensions.this_python() == proposed
+
+
+def test_the_python_version_is_pinned(tmp_path: Path) -> None:
+    here = "{}.{}".format(*sys.version_info)
+    for answers, version in (({}, here), ({"python_version": "3.14"}, "3.14")):
+        project = bake(tmp_path / version, answers).project
+        assert (project / ".python-version").read_text() == f"{version}\n"
+        for name in ("Dockerfile", ".binder/Dockerfile", "apptainer.def", "compose.yaml"):
+            assert f"python:{version}-slim-bookworm" in (project / name).read_text()
+        assert (
+            parse_toml(project / "pyproject.toml")["project"]["requires-python"] == f">={CHOICES['python_version'][0]}"
+        )
 
 
 def test_the_prompts_explain_every_question(tmp_path: Path) -> None:

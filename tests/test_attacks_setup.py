@@ -10,7 +10,9 @@ from . import attacks_setup
 from .attack import Attack, chosen
 
 STEPS, ALL = attacks_setup.STEPS, attacks_setup.CASES
-FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 9 : 4], *ALL[STEPS + 9 : STEPS + 29 : 9], *ALL[STEPS + 29 :]]
+FEW = [*ALL[:STEPS:6], *ALL[STEPS : STEPS + 9 : 4], *ALL[STEPS + 9 : STEPS + 29 : 9], *ALL[STEPS + 29 : STEPS + 33]]
+FETCHED, LAST = STEPS + 33, STEPS + 33 + attacks_setup.FETCHING
+FEW += [*ALL[FETCHED:LAST:5], *ALL[LAST:]]
 
 
 @pytest.mark.parametrize("attack", chosen(FEW, ALL, attacks_setup.REAL), ids=str)
@@ -29,6 +31,8 @@ NO_OWN_UV = {'"$VENV/bin/uv" pip sync': "uv pip sync", '|| tools="$tools -r requ
         (NOT_WHOLE, "killed at step 15"),  # a package is half there
         ({"| names |": "| sed d |"}, "a lock with its hash"),
         (NO_OWN_UV, "an evil uv: make setup"),
+        ({'"$uv" python install': "false python install"}, "Python fetched, killed at step 1"),
+        ({"; then uv=$aside/bin/uv; fi": "; then :; fi"}, "Python fetched, killed at step 1"),  # by a uv of the PATH
         ({"fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)": "pass"}, "2 at once"),
     ],
 )

@@ -41,17 +41,6 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def uv(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return uv: the one that is there, or the locked one."""
-    if found := shutil.which("uv"):
-        return found
-    folder = tmp_path_factory.mktemp("uv")
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--target", str(folder)]
-    subprocess.run([*words, "-r", str(SOURCE / "requirements/uv.txt")], check=True)
-    return str(folder / "bin/uv")
-
-
 def repack(wheel: Path) -> None:
     """Write the wheel anew, with one more line in one file."""
     with zipfile.ZipFile(wheel) as old:

@@ -27,10 +27,11 @@ def test_ordinary_loaders_are_exact(train: Train, loader: str) -> None:
 
 
 @pytest.mark.slow
-def test_workers_that_are_spawned_change_nothing(train: Train) -> None:
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])  # on macOS; on Linux from Python 3.14 on
+def test_workers_that_are_not_forked_change_nothing(start: str, train: Train) -> None:
     expected, _ = train("forked", overrides=settings_of())
-    more = ("data.module.num_workers=1", "+data.module.start=spawn")
-    run, _ = train("spawned", overrides=(*settings_of(), *more))
+    more = ("data.module.num_workers=1", f"+data.module.start={start}")
+    run, _ = train(f"by_{start}", overrides=(*settings_of(), *more))
     assert outcome(run)[:3] == outcome(expected)[:3]  # the trace names the inputs, of which the way to start is one
     one, other = (traces.read_trace(each / "trace.jsonl") for each in (run, expected))
     assert traces.first_divergence(one, other) is None and len(one) == len(other)

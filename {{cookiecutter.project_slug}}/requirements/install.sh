@@ -48,13 +48,27 @@ fi
 [ ! -e "$VENV" ] || [ -w "$VENV" ] || fail "$VENV is older than the locks and read-only: in a container, run docker compose build."
 # An installation that was cut off leaves folders that installers take for packages; none of it is used again.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
-find_python() {
-    for python in "python$version" python3 python; do
+find_python() { # of the PATH, or one that uv knows of, or fetches
+    for python in "${BASE_PYTHON:-}" "python$version" python3 python; do
         [ "$(version_of "$python")" != "$version" ] || return 0
     done
-    python=$(uv python find "$version" 2>/dev/null || true) # asked for a Python, where there is none; it installs nothing
-    [ "$(version_of "$python")" != "$version" ] || return 0
-    fail "Python $version was not found: install it (for example with: uv python install $version)."
+    for other in python3 python ""; do # by which the locked uv is installed, aside; without any, a uv of the PATH
+        [ -z "$(version_of "$other")" ] || break
+    done
+    [ -n "$other" ] || command -v uv >/dev/null ||
+        fail "Python $version was not found, nor another one by which to fetch it: install it."
+    uv=uv
+    aside=$(mktemp -d)
+    if [ -n "$other" ] && "$other" -m venv "$aside" >&2 && "$aside/bin/python" -m pip install --quiet \
+        --disable-pip-version-check --require-hashes -r requirements/uv.txt; then uv=$aside/bin/uv; fi
+    if ! python=$("$uv" python find --system "$version" 2>/dev/null); then
+        echo "Python $version was not found on this machine: uv fetches it."
+        "$uv" python install --no-bin "$version" && python=$("$uv" python find --system "$version") || python=
+    fi
+    rm -rf "$aside"
+    [ "$(version_of "$python")" = "$version" ] || fail "Python $version was not found, and could not be fetched, as it" \
+        "says above: install it, or name a mirror of uv's Pythons in UV_PYTHON_INSTALL_MIRROR; then run make setup again."
+    export BASE_PYTHON="$python" # for the second half of this script
 }
 python=$VENV/bin/python
 whole=

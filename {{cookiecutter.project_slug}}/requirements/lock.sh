@@ -1,12 +1,14 @@
 #!/bin/sh
-# Pins what pyproject.toml asks for, with the hash of every file, for every system, and without the address of any index.
+# Pins what pyproject.toml asks for, with the hash of every file, for every system and every Python that it allows, and
+# without the address of any index.
 # What is pinned already stays as it is, as far as pyproject.toml allows.
 #   UPGRADE  1: the newest versions of all packages; or names of those to upgrade
 # PyTorch, and what only one of its builds needs, has locks of its own: for CPUs, for NVIDIA GPUs.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
-version=$(cat .python-version)
+oldest=$(sed -n 's/^requires-python = "[=>~ ]*\([0-9]*\.[0-9]*\).*/\1/p' pyproject.toml)
+oldest=${oldest:-$(cat .python-version)}
 torch=$(sed -n 's/^ *"torch==\([0-9.]*\)",$/\1/p' pyproject.toml)
 uv=$VENV/bin/uv # the locked one
 if [ ! -e "$uv" ]; then
@@ -28,7 +30,7 @@ compile() { # compile LOCK ARGUMENTS...: writes the lock when all went well
     shift
     [ ! -e "requirements/$lock" ] || cp "requirements/$lock" "$work/$lock" # uv keeps the pins of the file that it writes
     # shellcheck disable=SC2086 # $upgrade is several words
-    "$uv" pip compile --quiet --universal --python-version "$version" --generate-hashes --no-header --no-annotate \
+    "$uv" pip compile --quiet --universal --python-version "$oldest" --generate-hashes --no-header --no-annotate \
         $upgrade "$@" --output-file "$work/$lock" >/dev/null
     echo "requirements/$lock: $(grep -c == "$work/$lock") packages"
 }
@@ -45,7 +47,8 @@ compile main.txt pyproject.toml -c "$work/malicious" -c "$work/library" --group 
 rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
 # shellcheck disable=SC2086
 {
-    printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" | compile torch-cpu.txt - $rest
+    printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" |
+        (upgrade= && compile torch-cpu.txt - $rest) # a folder of wheels has not all of them: hashes stay with the version
     (unset UV_FIND_LINKS UV_TORCH_BACKEND && echo "torch==$torch" | compile torch-cuda.txt - $rest)
     for extra in tensorboard mlflow wandb s3 gs azure ray; do
         compile $extra.txt pyproject.toml -c "$work/library" --extra $extra --override "$work/override" \
