@@ -150,7 +150,7 @@ def locked(*files: Path) -> set[str]:
 
 def test_what_is_declared_is_locked(places: dict[str, Path]) -> None:
     """`make lock` was run after the last edit of a list, or the package was there before."""
-    locks = [*(SOURCE / "requirements").glob("*.txt"), LIBRARY / "hypothesis.txt", LIBRARY / "lightning.txt"]
+    locks = [*(SOURCE / "requirements").glob("*.txt"), *(LIBRARY / f"{name}.txt" for name in ("hypothesis", "lightning", "schemathesis"))]
     for place in ("library", "github"):
         text = (places[place] / "pyproject.toml").read_text()
         assert declared(text) and declared(text) - locked(*locks) == set()

@@ -20,7 +20,7 @@ from typing import Any
 from .project import NAME, ROOT, module
 from .trainings import PLENTY, prepare
 
-MEGABYTES, SECONDS = 1, 4
+MEGABYTES, SECONDS = 1, 10
 ROWS = "\n".join(",".join(str((row * 7 + column * 3) % 17) for column in range(64)) for row in range(5)).encode()
 
 

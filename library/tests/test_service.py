@@ -17,6 +17,7 @@ import pytest
 
 from .attack import Attack, chosen
 from .attacks_requests import CASES, picture
+from .browser import opened
 from .project import NAME, ROOT, command, module
 from .served import ROWS, about, expected, served, start, trained
 
@@ -215,3 +216,35 @@ def test_what_is_not_needed_is_told(tmp_path: Path) -> None:
     assert not {"dvc", "jupyterlab", "matplotlib", "scikit-learn", "pytest", "mypy"} & found
     (tmp_path / "pyproject.toml").write_text(text.replace("pillow", "scikit-learn"))
     assert {"scikit-learn", "scipy"} <= needed(tmp_path) and "pillow" not in needed(tmp_path)
+
+
+def test_the_page_predicts_in_a_browser(tmp_path: Path) -> None:
+    """A file is chosen, and the table of its predictions appears; the page's own policy is heeded, and nothing else asked."""
+    with opened(served().link, tmp_path / "profile") as page:
+        text = json.dumps(ROWS.decode())
+        choose = f"""(() => {{
+            const files = new DataTransfer();
+            files.items.add(new File([{text}], "rows.csv"));
+            document.forms[0].elements.file.files = files.files;
+            document.forms[0].requestSubmit();
+        }})()"""
+        page.run(choose)
+        page.wait("document.querySelectorAll('#answer td').length == 15")
+        cells = page.run("[...document.querySelectorAll('#answer td')].map(each => each.textContent)")
+        assert cells == [str(value) for row in expected() for value in row.values()]
+        page.run(choose.replace(text, '"x"'))
+        said = page.wait("document.querySelector('#answer .error')?.textContent")
+        assert said.startswith("rows.csv is neither an image nor a CSV file")
+        page.run(
+            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.planted = 1'}))"
+        )
+        assert page.run("window.planted") is None, "the policy has no effect"
+        asked = [
+            each["params"]["request"]["url"]
+            for each in page.events
+            if each.get("method") == "Network.requestWillBeSent"
+        ]
+        assert asked and all(each.startswith(served().link) for each in asked if not each.startswith("about:")), asked
+        for width in (360, 1200):
+            page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+            assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
