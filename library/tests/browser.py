@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by what it reads and writes at two pipes: a page, and scripts that are run in it."""
+"""Chromium without a window, driven through two pipes: a page, and scripts that are run in it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def opened(address: str, folder: Path) -> Iterator[Page]:
         os.close(there)
         os.close(here)
         try:
-            with open(to, "wb") as writing, open(back, "rb") as reading:
+            with os.fdopen(to, "wb") as writing, os.fdopen(back, "rb") as reading:
                 page = Page(writing, reading)
                 (target, *_) = (
                     each for each in page.call("Target.getTargets")["targetInfos"] if each["type"] == "page"

@@ -219,7 +219,7 @@ def test_what_is_not_needed_is_told(tmp_path: Path) -> None:
 
 
 def test_the_page_predicts_in_a_browser(tmp_path: Path) -> None:
-    """A file is chosen, and the table of its predictions appears; the page's own policy is heeded, and nothing else asked."""
+    """A file is chosen, and its predictions appear; the page's policy is heeded, and nobody else is asked."""
     with opened(served().link, tmp_path / "profile") as page:
         text = json.dumps(ROWS.decode())
         choose = f"""(() => {{
