@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, fresh, free_port
+from .conftest import Project, free_port, fresh
 
 TOKEN = "a token of this test"
 ROWS = [[(7 * row + 3 * column) % 17 for column in range(64)] for row in range(3)]
