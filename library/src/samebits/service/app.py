@@ -160,17 +160,17 @@ async def _read(request: Request, asked: dict[str, Any]) -> tuple[bytes | None, 
     sent: bytes | None = None
     name = "rows"
     if kind == FORM:
-        form = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_TEXT)
         given: dict[str, Any] = {}
-        for key, value in form.multi_items():
-            if key in given:
-                _refuse(f"the form has {printable(key)[:40]!r} twice: send it once.")
-            given[key] = value
-        if asked["file"]:
-            file = given.pop("file", None)
-            if not isinstance(file, UploadFile):
-                _refuse(f"there is no file: send {asked['file']} as the field `file` of a form.")
-            sent, name = await file.read(), (file.filename or "file")[-100:]
+        async with request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_TEXT) as form:
+            for key, value in form.multi_items():
+                if key in given:
+                    _refuse(f"the form has {printable(key)[:40]!r} twice: send it once.")
+                given[key] = value
+            if asked["file"]:
+                file = given.pop("file", None)
+                if not isinstance(file, UploadFile):
+                    _refuse(f"there is no file: send {asked['file']} as the field `file` of a form.")
+                sent, name = await file.read(), (file.filename or "file")[-100:]
     elif kind == JSON:
         given = _parse(await request.body())
         if asked["file"]:

@@ -24,11 +24,12 @@ class Predictor:
 
     Args:
         run: its directory.
+        weights: the digest of its weights: another training may take their place while others are served.
         seconds: that a request may wait, and again that it may take.
     """
 
-    def __init__(self, run: Path, seconds: float) -> None:
-        self.run, self.seconds = run, seconds
+    def __init__(self, run: Path, weights: str, seconds: float) -> None:
+        self.run, self.weights, self.seconds = run, weights, seconds
         self.turn = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self.described: dict[str, Any] = {}
@@ -50,6 +51,9 @@ class Predictor:
         if found is None or "error" in found:
             await self.stop()
             raise UserError(found["error"] if found else f"{self.run} could not be loaded, as it says above.")
+        if found["weights"] != self.weights:
+            await self.stop()
+            raise UserError("the run here has other weights now than those that are served: start the service again.")
         self.described = found
 
     async def ask(self, path: Path | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import socket
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from ..engine.errors import UserError
 from ..engine.project import project
@@ -79,7 +80,7 @@ async def _serve(
     from .guard import Guard
     from .predictor import Predictor
 
-    predictor = Predictor(run, arguments.seconds)
+    predictor = Predictor(run, about["weights"], arguments.seconds)
     await predictor.start()
     try:
         app = make_app(predictor, about, project().name.replace("_", " "), folder)
@@ -99,7 +100,7 @@ async def _serve(
         if host in ("0.0.0.0", "::"):
             host, port = HOST, int(os.environ.get("SERVE_PORT") or port)  # as it is published
         where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-        print(f"Predictions of {about['run']}:  {where}{f'?token={token}' if token else ''}", flush=True)
+        print(f"Predictions of {about['run']}:  {where}{f'?token={quote(token)}' if token else ''}", flush=True)
         await uvicorn.Server(config).serve(sockets=[listening])
     finally:
         await predictor.stop()

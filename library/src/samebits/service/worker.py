@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UserError
+from ..engine.printing import printable
 from ..engine.project import project
+from ..engine.record import WEIGHTS
 from ..engine.run_loader import SavedRun, load
+from ..engine.weights import digests
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -84,7 +87,7 @@ def answer(module: Any, run: LoadedRun, request: dict[str, Any]) -> str:
     except UserError as error:
         return json.dumps({"error": str(error)})
     except Exception as error:  # of the project's code, which may raise anything on what it did not expect
-        traceback.print_exc()
+        print(printable(traceback.format_exc(), lines=True), file=sys.stderr)  # it may quote the input
         return json.dumps({"error": f"{request['path'] or 'this'} could not be used ({type(error).__name__})."})
     try:
         return json.dumps({"answer": found}, allow_nan=False, default=lambda array: array.tolist())
@@ -102,6 +105,7 @@ def main() -> None:
         module = import_module(f"{project().name}.predict")
         saved, said = load(Path(sys.argv[1])), describe(module)
         run = LoadedRun(saved.directory, saved.cfg, saved.root, saved.model())
+        said["weights"] = digests((saved.directory / WEIGHTS).read_bytes())[0]
     except (UserError, ImportError) as error:
         print(json.dumps({"error": str(error)}), file=answers, flush=True)
         return
