@@ -87,6 +87,9 @@ def png(width: int, height: int, content: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
 
 
+LARGE = png(5000, 4000, zlib.compress(bytes(4000 * 5001), 9))
+
+
 def array(kind: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, kind, allow_pickle=True)
@@ -119,6 +122,7 @@ UPLOADS = {
     "a torn GIF": ("a.gif", picture("GIF", 64)[:30]),
     "a PNG that says 2 gigapixels": ("a.png", png(46_000, 46_000, zlib.compress(b""))),
     "a PNG with 100 million pixels": ("a.png", png(10_000, 10_000, zlib.compress(bytes(10_000 * 10_001), 9))),
+    "a PNG with 20 million pixels": ("a.png", LARGE),
     "a PNG without a side": ("a.png", png(0, 0, b"")),
     "a PNG whose chunk is no stream": ("a.png", png(8, 8, b"\xff" * 100)),
     "PostScript": ("a.png", EPS),

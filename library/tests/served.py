@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPConnection
@@ -76,13 +77,11 @@ class Service:
     def raw(self, content: bytes, seconds: float = 60) -> str:
         """Send bytes as they are, and return all that comes until the other side closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
-            connection.sendall(content)
             found = b""
-            try:
+            with suppress(OSError):  # it may close while this is sent, or say nothing
+                connection.sendall(content)
                 while piece := connection.recv(65536):
                     found += piece
-            except TimeoutError:
-                pass
             return found.decode("latin-1")
 
     def stop(self) -> str:
@@ -103,12 +102,12 @@ def trained() -> Path:
     return run
 
 
-def start(run: Path, *words: str, project: Path = ROOT, **variables: str) -> Service:
-    """Serve a run, when it answers."""
+def start(run: Path, *words: str, project: Path = ROOT, change: str = "", **variables: str) -> Service:
+    """Serve a run, until it answers; after a change of the code, for controls."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVE_")} | variables
     options = ["--port=0", f"--megabytes={MEGABYTES}", f"--seconds={SECONDS}", *words]
     process = subprocess.Popen(
-        [sys.executable, "-m", "samebits", "serve", str(run), *options],
+        [sys.executable, "-c", f"{change}\nfrom samebits.cli import main; main()", "serve", str(run), *options],
         cwd=project,
         env=environment,
         stdout=subprocess.PIPE,

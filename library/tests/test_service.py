@@ -34,6 +34,30 @@ def test_an_attack_fails(case: Attack, tmp_path: Path) -> None:
     case.check(tmp_path)
 
 
+def test_attacks_succeed_where_nothing_stands_against_them(tmp_path: Path) -> None:
+    """The control of those above, in a server without its guard and a process that predicts without its limits."""
+    lost = "import sys\nsys.modules['__main__'].restrict = lambda: None\n"
+    project = project_with(tmp_path / "project", lost + (ROOT / f"src/{NAME}/predict.py").read_text())
+    open_ = "import samebits.service.guard as g\ng.Guard.refused = lambda *words: None"
+    path = os.pathsep.join([str(project / "src"), str(ROOT.parents[1] / "src")])
+    service = start(trained(), "--megabytes=9", project=project, change=open_, PYTHONPATH=path)
+    weak = {
+        "file: a rare kind of image": 200,
+        "file: a PNG with 20 million pixels": 200,
+        "form: more than is read": 422,
+        "JSON: more than is read": 200,
+        "from: another name": 200,
+        "from: a page from elsewhere": 200,
+    }
+    for case in CASES:
+        if case.name in weak:
+            send, statuses = case.check.args
+            status = send(service).status
+            assert status == weak.pop(case.name) and (status not in statuses), case
+    assert not weak
+    service.stop()
+
+
 def test_answers_have_the_bits_of_predict() -> None:
     """By a file and by JSON, alone and with seven others at once."""
     wanted = {**about(), "predictions": expected()}

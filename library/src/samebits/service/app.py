@@ -24,6 +24,11 @@ KINDS = {"bool": "boolean", "int": "integer", "float": "number"}  # of options, 
 WORDS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}  # what forms send
 MOST_FIELDS, MOST_TEXT = 16, 4096  # of a form, and bytes of one that is no file
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+MOST_SAID = 400  # characters of a refusal
+OTHERS = {
+    404: "there is nothing at this address: / has a page.",
+    405: "this is not how that address is asked: see /docs.",
+}
 FORM, JSON = "multipart/form-data", "application/json"
 
 
@@ -84,7 +89,8 @@ def make_app(predictor: Predictor, about: dict[str, str], title: str, folder: Pa
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> JSONResponse:
         """Answer in one sentence."""
-        return JSONResponse({"error": str(error.detail), **about}, error.status_code, error.headers)
+        said = OTHERS.get(error.status_code) or f"{printable(error.detail)[:MOST_SAID].rstrip('.')}."
+        return JSONResponse({"error": said, **about}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:
