@@ -21,7 +21,7 @@ from . import pages
 from .predictor import Predictor, Unavailable
 
 KINDS = {"bool": "boolean", "int": "integer", "float": "number"}  # of options, as JSON Schema calls them
-WORDS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}  # what forms send
+WORDS = {"true": True, "false": False}  # in forms
 MOST_FIELDS, MOST_TEXT = 16, 4096  # of a form, and bytes of one that is no file
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 MOST_SAID = 400  # characters of a refusal
@@ -228,7 +228,7 @@ def _options(given: dict[str, Any], asked: dict[str, Any], texts: bool) -> dict[
         kind = asked[name]["type"]
         if texts and isinstance(value, str):
             with suppress(LookupError, ValueError):  # refused below
-                value = WORDS[value.strip().lower()] if kind == "bool" else {"int": int, "float": float}[kind](value)
+                value = WORDS[value] if kind == "bool" else {"int": int, "float": float}[kind](value)
         if kind != "bool":
             _number(value, name, kind)
         elif not isinstance(value, bool):
