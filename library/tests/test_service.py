@@ -22,7 +22,7 @@ from .browser import opened
 from .project import NAME, ROOT, command, module
 from .served import ROWS, about, expected, served, start, trained
 
-TOKEN = "a token of my own, 1"
+TOKEN = "a-token-of-my-own,+1"
 
 
 def rows(number: int) -> bytes:
@@ -163,7 +163,7 @@ def test_a_run_that_was_edited_is_not_served(change: Any, said: str, tmp_path: P
 
 def project_with(folder: Path, predict: str) -> Path:
     """Copy the dummy project, with another predict.py."""
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns("__pycache__", "models", "raw", "processed"))
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns("__pycache__", "raw", "processed"))
     (folder / f"src/{NAME}/predict.py").write_text(predict)
     return folder
 
