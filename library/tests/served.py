@@ -38,7 +38,7 @@ class Reply:
         return json.loads(self.text)
 
 
-def form(name: str, content: bytes, **fields: str) -> tuple[bytes, dict[str, str]]:
+def form(name: str, content: bytes, /, **fields: str) -> tuple[bytes, dict[str, str]]:
     """Write a form with a file and fields, as a browser does: its body and its headers."""
     parts = [
         f'--xx\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()
@@ -69,7 +69,7 @@ class Service:
         connection.close()
         return reply
 
-    def predict(self, name: str, content: bytes, **fields: str) -> Reply:
+    def predict(self, name: str, content: bytes, /, **fields: str) -> Reply:
         """Send a file."""
         body, headers = form(name, content, **fields)
         return self.ask("POST", "/predict", body, headers)

@@ -36,8 +36,8 @@ def test_an_attack_fails(case: Attack, tmp_path: Path) -> None:
 
 def test_attacks_succeed_where_nothing_stands_against_them(tmp_path: Path) -> None:
     """The control of those above, in a server without its guard and a process that predicts without its limits."""
-    lost = "import sys\nsys.modules['__main__'].restrict = lambda: None\n"
-    project = project_with(tmp_path / "project", lost + (ROOT / f"src/{NAME}/predict.py").read_text())
+    lost = "\nimport sys\nsys.modules['__main__'].restrict = lambda: None\n"
+    project = project_with(tmp_path / "project", (ROOT / f"src/{NAME}/predict.py").read_text() + lost)
     open_ = "import samebits.service.guard as g\ng.Guard.refused = lambda *words: None"
     path = os.pathsep.join([str(project / "src"), str(ROOT.parents[1] / "src")])
     service = start(trained(), "--megabytes=9", project=project, change=open_, PYTHONPATH=path)
