@@ -39,8 +39,8 @@ def bare() -> None:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
     start = server.startup
 
-    async def announced(*sockets: object) -> None:
-        await start()
+    async def announced(**sockets: object) -> None:
+        await start(**sockets)
         print(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/", flush=True)
 
     server.startup = announced  # type: ignore[assignment]
