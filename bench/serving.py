@@ -14,6 +14,7 @@ from .project import Project
 from .rows import Row, take_turns
 
 DIGITS = {"a digit a request": 1, "64 digits a request": 64}
+GOALS = {64: 0.6}  # with one, what counts is the way to the process that predicts, and back
 
 
 def rows(project: Project, rounds: int) -> Iterator[Row]:
@@ -25,4 +26,4 @@ def rows(project: Project, rounds: int) -> Iterator[Row]:
 
     for name, digits in DIGITS.items():
         found = take_turns(partial(measure, digits), ("ours", "bare"), rounds, warm=digits == 1)
-        yield Row(name, "digits/s", found["ours"], "bare FastAPI", found["bare"], least=0.6)
+        yield Row(name, "digits/s", found["ours"], "bare FastAPI", found["bare"], least=GOALS.get(digits))
