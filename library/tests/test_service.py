@@ -175,7 +175,6 @@ import samebits
 FILE = "a text"
 def predict(path: Path, run: Path | None = None, seconds: float = 0.0, masks: Path | None = None, name: str = "x"):
     model = samebits.load(run).model()
-    import torch
     print("this is no answer")
     text = path.read_text()
     time.sleep(seconds)
@@ -189,7 +188,7 @@ def predict(path: Path, run: Path | None = None, seconds: float = 0.0, masks: Pa
         return "x" * 2**27
     if text == "memory":
         bytearray(2**40)
-    return {"noise": torch.rand(2), "text": text, "process": os.getpid()}
+    return {"text": text, "process": os.getpid()}
 """
 
 
@@ -206,7 +205,7 @@ def test_what_goes_wrong_in_a_project_ends_nothing(tmp_path: Path) -> None:
         return reply.status, said.get("predictions", said.get("error"))
 
     _, first = ask("x")
-    assert ask("x") == (200, first), "random numbers are those of a new process, each time"
+    assert ask("x") == (200, first), "it is the same process"
     assert ask("raise") == (422, "a.txt could not be used (LookupError).")
     assert ask("nan")[0] == ask("memory")[0] == 422
     assert ask("x", masks="/tmp")[0] == ask("x", name="/etc")[0] == 422, "a file could be named by them"
@@ -215,7 +214,7 @@ def test_what_goes_wrong_in_a_project_ends_nothing(tmp_path: Path) -> None:
         begin = time.monotonic()
         assert ask(text, **fields)[0] == 503 and time.monotonic() - begin < 40
         status, found = ask("x")
-        assert status == 200 and found["noise"] == first["noise"] and found["process"] != first["process"]
+        assert status == 200 and found["process"] != first["process"]
         first = found
     change_weights(run)  # as another training would
     assert ask("x") == (200, first), "what is loaded stays"
