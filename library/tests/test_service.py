@@ -223,12 +223,12 @@ def test_what_goes_wrong_in_a_project_ends_nothing(tmp_path: Path) -> None:
     assert "this is no answer" in printed and "a secret" in printed
 
 
-def test_its_description_holds() -> None:
+def test_its_description_holds(tmp_path: Path) -> None:
     """Schemathesis asks what it can think of. That the file or the rows fit the model, no description says."""
     words = ["run", f"http://127.0.0.1:{served().port}/openapi.json", "--max-examples=40", "--seed=1"]
     options = ["--exclude-checks=positive_data_acceptance", "--no-color"]
     program = Path(sys.executable).with_name("schemathesis")
-    done = subprocess.run([program, *words, *options], capture_output=True, text=True)
+    done = subprocess.run([program, *words, *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Tested: 2" in done.stdout, done.stdout[-3000:]
 
 
