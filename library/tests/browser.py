@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
+# the browser reads at 3 and writes at 4
+PIPES = """
+import os, sys
+for number, place in ((int(sys.argv[1]), 100), (int(sys.argv[2]), 101), (100, 3), (101, 4)):
+    os.dup2(number, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def chromium() -> str:
@@ -47,7 +56,9 @@ class Page:
         while True:
             said = b""
             while not said.endswith(b"\0"):
-                said += self.back.read(1)
+                more = self.back.read(1)
+                assert more, "the browser has ended"
+                said += more
             found = json.loads(said[:-1])
             if found.get("id") == self.number:
                 assert "error" not in found, found
@@ -74,8 +85,7 @@ def opened(address: str, folder: Path) -> Iterator[Page]:
     """Open a page."""
     (there, to), (back, here) = os.pipe(), os.pipe()
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder}"]
-    # the browser reads at 3 and writes at 4
-    words = ["sh", "-c", f'exec "$@" 3<&{there} 4>&{here}', "sh", chromium(), *options, "about:blank"]
+    words = [sys.executable, "-c", PIPES, str(there), str(here), chromium(), *options, "about:blank"]
     with subprocess.Popen(
         words, pass_fds=(there, here), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
