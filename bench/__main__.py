@@ -23,7 +23,7 @@ from .rows import Row
 HERE = Path(__file__).parent
 COMPARISONS = (
     *("throughput", "guarantees", "closed_world", "start", "installation", "data"),
-    *("runs", "verification", "processes"),
+    *("runs", "verification", "processes", "serving"),
 )
 ROUNDS = 5
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from .baking import TEMPLATE
 
 HOUSES = {
-    TEMPLATE / "library": "doctor faults secrets strangers",
+    TEMPLATE / "library": "doctor faults secrets service strangers",
     TEMPLATE: "attacks_answers attacks_setup attacks_update",
 }
 

@@ -124,6 +124,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, 
         project.run("docker", "compose", "up", "--detach", "--build")
         yield project, port
     finally:
-        everything = ("docker", "compose", "--profile", "tracking")
+        everything = ("docker", "compose", "--profile", "tracking", "--profile", "serve")
         project.run(*everything, "logs", "--no-color")
         project.run(*everything, "down", "--timeout", "1", "--rmi", "local", "--volumes")

@@ -13,7 +13,7 @@ from bench.__main__ import COMPARISONS, HERE
 from bench.report import BEGIN, END, table, title, write_tables
 from bench.rows import Row, number, spread, take_turns
 
-UNPUBLISHED = ("closed_world",)  # measured by itself so far; the next whole `make bench` puts it on the page
+UNPUBLISHED = ("closed_world", "serving")  # measured by itself so far; the next whole `make bench` puts it on the page
 SLOWER = Row("a step", "ms", [2.0, 3.0, 9.0], "plain", [1.0, 2.0, 3.0], most=1.5)
 
 

@@ -150,7 +150,8 @@ def locked(*files: Path) -> set[str]:
 
 def test_what_is_declared_is_locked(places: dict[str, Path]) -> None:
     """`make lock` was run after the last edit of a list, or the package was there before."""
-    locks = [*(SOURCE / "requirements").glob("*.txt"), LIBRARY / "hypothesis.txt", LIBRARY / "lightning.txt"]
+    of_library = [LIBRARY / f"{name}.txt" for name in ("hypothesis", "lightning", "schemathesis")]
+    locks = [*(SOURCE / "requirements").glob("*.txt"), *of_library]
     for place in ("library", "github"):
         text = (places[place] / "pyproject.toml").read_text()
         assert declared(text) and declared(text) - locked(*locks) == set()

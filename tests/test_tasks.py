@@ -83,6 +83,29 @@ def test_its_predictions_are_written_and_made(task: Task) -> None:
         assert said in printed and (status == 0 or printed.count("\n") == 1), printed
 
 
+SERVE = """
+import json, sys
+from pathlib import Path
+from handwritten_digits.predict import predict
+path, options = [Path(each) for each in sys.argv[2:3]], json.loads(sys.argv[1])
+print("\\n" + json.dumps(predict(*path, **options), default=lambda array: array.tolist()))
+"""
+
+
+def test_it_is_served(task: Task) -> None:
+    """What `samebits serve` answers is what its predict() returns in a process of its own, without a line for it."""
+    words, _ = task.expected["predict"][0]
+    (path,) = [word.format(inputs=TASKS / task.name / "inputs") for word in words if "{inputs}" in word] or [None]
+    options = {} if path else {"count": 2, "seed": 3}  # it generates
+    asked = json.dumps({"path": path, "options": options}) + "\n"
+    worker = [".venv/bin/python", "-m", "samebits.service.worker", "models/main"]
+    done = subprocess.run(worker, cwd=task.project.path, input=asked * 2, capture_output=True, text=True, check=True)
+    described, *answers = map(json.loads, done.stdout.splitlines())
+    printed = task.project.python("-c", SERVE, json.dumps(options), *filter(None, [path]))
+    assert answers == [{"answer": json.loads(printed.strip().splitlines()[-1])}] * 2
+    assert (described["file"] is None) == (path is None) and options.keys() <= described["options"].keys()
+
+
 def test_its_report_shows_it(task: Task) -> None:
     said = task.project.make("report")
     page = (task.project.path / "reports/report.html").read_text()

@@ -2,7 +2,7 @@
 # Installs exactly what the locks say into $VENV, and does nothing when that has been done.
 #   ACCELERATOR  cpu or cuda    (default: as before; the first time, cuda where nvidia-smi finds a GPU)
 #   INSTALLER    uv or pip      (default: uv)
-#   EXTRAS       trackers (tensorboard, mlflow, wandb) and kinds of DVC remotes (s3, gs, azure) and ray, in any
+#   EXTRAS       trackers (tensorboard, mlflow, wandb), kinds of DVC remotes (s3, gs, azure), ray and serve, in any
 #                combination, each with a lock of that name (default: as before)
 set -eu
 cd "$(dirname "$0")/.."

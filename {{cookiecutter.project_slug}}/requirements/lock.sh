@@ -50,7 +50,7 @@ rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p'
     printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" |
         (upgrade= && compile torch-cpu.txt - $rest) # a folder of wheels has not all of them: hashes stay with the version
     (unset UV_FIND_LINKS UV_TORCH_BACKEND && echo "torch==$torch" | compile torch-cuda.txt - $rest)
-    for extra in tensorboard mlflow wandb s3 gs azure ray; do
+    for extra in serve tensorboard mlflow wandb s3 gs azure ray; do
         compile $extra.txt pyproject.toml -c "$work/library" --extra $extra --override "$work/override" \
             --no-emit-package torch --no-emit-package samebits $rest
     done

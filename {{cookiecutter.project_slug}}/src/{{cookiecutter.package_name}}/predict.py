@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import samebits
 
-# What a sample is: this import, FILE, answer(), and the option of the command; the rest is the same for all
+# What a sample is: this import, FILE, answer(), and the option `invert`; the rest is the same for all, `make serve` too
 from .data.images import read_images, to_input
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def answer(outputs: torch.Tensor) -> dict[str, list[Any]]:
     return {"label": best.indices.tolist(), "probability": best.values.tolist()}
 
 
-def predict(path: Path, run: Path | None = None, **options: Any) -> list[dict[str, Any]]:
-    """Predict each sample in a file, by the model of a run (by default models/main); `options` are of read_images."""
-    samples = read_images(path, **options)
+def predict(path: Path, run: Path | None = None, invert: bool = False) -> list[dict[str, Any]]:
+    """Predict each sample in a file, by the model of a run (by default models/main)."""
+    samples = read_images(path, invert)
     model = samebits.load(run).model()
     import torch  # here, so that the run's settings can pin its arithmetic first
 

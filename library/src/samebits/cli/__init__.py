@@ -29,6 +29,7 @@ VERBS = {
     "pull": ("share", "pull_", "fetch data and weights that others have shared"),
     "fetch": ("fetch", "", "fetch the raw data, each file checked against its sha256"),
     "config": ("cli", "config_", "print one of the library's configs, to be copied"),
+    "serve": ("service.server", "", "answer with a run's predictions over HTTP"),
     "lab": ("serve", "lab_", "serve JupyterLab and the report"),
     "tracking": ("serve", "tracking_", "serve MLflow's pages behind a password"),
     "update": ("cli.update", "", "bring a newer version of the template"),

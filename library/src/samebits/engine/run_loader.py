@@ -88,16 +88,18 @@ class SavedRun:
         return measure(evaluation_trainer(self.cfg), model, instantiate(self.cfg, "data.module"))
 
 
-def load(run: Path | str | None = None, root: Path | None = None) -> SavedRun:
+def load(run: Path | str | SavedRun | None = None, root: Path | None = None) -> SavedRun:
     """Load a finished run.
 
     Args:
-        run: its directory; by default the main run's, models/main.
+        run: its directory; by default the main run's, models/main. One that has been loaded is returned as it is.
         root: of the project whose data is read; by default this one.
 
     Raises:
         UserError: there is no run, or its config.yaml is damaged.
     """
+    if isinstance(run, SavedRun):
+        return run
     directory = Path(run) if run is not None else main_run()
     root = root or project().root
     return SavedRun(directory, read_config(directory, root), root)

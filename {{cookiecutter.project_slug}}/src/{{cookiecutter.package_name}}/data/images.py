@@ -68,14 +68,14 @@ def read_images(path: Path, invert: bool = False) -> np.ndarray:
 
 
 def _read_picture(path: Path, invert: bool) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as picture:
             ground = Image.new("RGBA", picture.size, "white" if invert else "black")  # behind what is transparent
             solid = Image.alpha_composite(ground, picture.convert("RGBA"))
             small = solid.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise samebits.UserError(f"{path} cannot be read as an image: save it as PNG and try again.") from error
     return np.round(np.asarray(small, dtype=np.float32)[None] * (INK / 255)).astype(np.uint8)
 
