@@ -67,9 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
     for part in parts:
         print(f"{os.path.relpath(part)}: {part.stat().st_size:,} bytes" + (f", {number} files" if part == path else ""))
     if len(parts) > 1:
-        print(
-            "The parts go together: each is a zip for the same folder, and `samebits unpack` finds the others beside one."
-        )
+        print("Each part is a zip for the same folder; `samebits unpack` finds the others beside the one it is given.")
     print("Next: upload it, to Zenodo for example; ro-crate-metadata.json in it says what each file is.")
     if project().adopted:
         print(f"A stranger unzips it, installs the packages that {RECORD} lists, and types `samebits reproduce` there.")

@@ -65,8 +65,8 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
         raise UserError("this project has no locks and no compose.yaml: make the bundle without --wheels and --image.")
     if wanted.wheels and not (tree / "requirements/offline.sh").exists():
         raise UserError(
-            f"the code of {record['run']} is older than requirements/offline.sh, without which `make` there would not look"
-            " into offline/: bundle a run of the code here."
+            f"the code of {record['run']} has no requirements/offline.sh, without which `make` there would not look"
+            " into offline/: bundle a run of the code here, after make update if that has none either."
         )
     environment = record["environment"]
     recorded = (environment["python"].rpartition(".")[0], environment["system"]["machine"])
