@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from ..engine.errors import UserError
 from ..engine.files import file_sha256
@@ -169,8 +170,6 @@ def _files(tree: Path, locks: Sequence[str], python: str) -> dict[str, dict[str,
 
 
 def _name(file: dict[str, Any]) -> str:
-    from urllib.parse import unquote
-
     return unquote(str(file["url"]).rpartition("/")[2])
 
 
@@ -180,8 +179,11 @@ def _fetch(files: dict[str, dict[str, Any]], folder: Path, requirements: Path) -
     for file in files.values():
         if file["hashes"]["sha256"] not in locked:
             raise UserError(f"{_name(file)} has a hash that is in no lock, so it is not the package of the run.")
-    size = sum(file.get("size", 0) for file in files.values())
+    for file in files.values():
+        if file["url"].startswith("file:"):  # whose size uv does not list
+            file["size"] = Path(unquote(urlparse(file["url"]).path)).stat().st_size
     unknown = sum("size" not in file for file in files.values())
+    size = sum(file.get("size", 0) for file in files.values())
     more = f", and {unknown} whose size their index does not tell" if unknown else ""
     print(f"Fetching {len(files)} packages, {size / 1e6:,.0f} MB{more}.", flush=True)
     require_room(folder, 2 * size)  # once here, once in the zip
