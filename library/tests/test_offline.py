@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,19 @@ def test_a_python_goes_in_as_uv_has_it(tree: Path, monkeypatch: pytest.MonkeyPat
         offline._fetch_python(MINOR, tree.parent / "python")
 
 
+def test_a_bundle_is_made_of_a_bundle(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this project came out of one, its packages are taken, without an index."""
+    root = tree.parent / "a bundle"
+    (root / "offline").mkdir(parents=True)
+    (tree.parent / "index").rename(root / "offline/wheels")
+    monkeypatch.delenv("UV_FIND_LINKS")
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(offline, "project", lambda: SimpleNamespace(root=root, adopted=False))
+    assert collect(tree) == []
+    assert len(list((tree / "offline/wheels").iterdir())) == len(WHEELS)
+
+
 def test_nothing_is_left_of_what_failed(
     trained: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,5 +214,5 @@ def test_nothing_is_left_of_what_failed(
 
 def test_uv_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match="make setup INSTALLER=uv"):
+    with pytest.raises(UserError, match="then make setup INSTALLER=uv"):
         offline._uv()

@@ -243,7 +243,7 @@ def _save_image(tree: Path, path: Path, accelerator: str, extras: str) -> dict[s
 def _uv() -> str:
     path = Path(sys.executable).with_name("uv")
     if not path.exists():
-        raise UserError(f"{path} is missing, by which packages are found: make setup INSTALLER=uv, then again.")
+        raise UserError(f"{path} is missing, by which packages are found: rm -r .venv, then make setup INSTALLER=uv.")
     return str(path)
 
 
