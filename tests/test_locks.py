@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 from packaging import tags
@@ -15,6 +18,7 @@ from packaging.utils import parse_wheel_filename
 
 from answer_rules import PYTHON_VERSIONS
 
+from .attacks_setup import generated
 from .baking import SOURCE
 
 REQUIREMENTS = SOURCE / "requirements"
@@ -143,3 +147,43 @@ def test_the_cpu_build_of_pytorch_is_locked_for_both_processors() -> None:
     assert [set(versions) for versions in CPU_BUILD.values()] == [set(PYTHON_VERSIONS)] * 2
     assert locked[0] == "sys_platform == 'linux'"
     assert {sha256[:16] for sha256 in locked[1]} == known
+
+
+FAKE_UV = """#!/bin/sh
+while [ "$1" != --output-file ]; do shift; done
+echo a==1 >"$2"
+"""
+
+
+def test_make_lock_pins_the_base_image_where_docker_can_tell(tmp_path: Path) -> None:
+    project = Path(shutil.copytree(generated(), tmp_path / "project", symlinks=True))
+    programs = {"uv": project / ".venv/bin/uv", "docker": tmp_path / "bin/docker"}
+
+    def program(name: str, text: str) -> None:
+        programs[name].parent.mkdir(parents=True, exist_ok=True)
+        programs[name].write_text(text)
+        programs[name].chmod(0o755)
+
+    def lock(digest: str, **variables: str) -> tuple[str, dict[str, set[str]]]:
+        """Run `make lock` where Docker says this digest; return what it says, and how each file names the base then."""
+        program("docker", f"#!/bin/sh\n[ '{digest}' ] && printf 'Name: x\nDigest:    sha256:%s\n' {digest}\n")
+        environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "VENV": ".venv"} | variables
+        done = subprocess.run(
+            ["sh", "requirements/lock.sh"], cwd=project, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        names = ("Dockerfile", ".binder/Dockerfile", "compose.yaml", "apptainer.def")
+        return done.stdout, {
+            name: set(re.findall(r"python:[\d.]+-slim-bookworm\S*", (project / name).read_text().replace("}", " ")))
+            for name in names
+        }
+
+    program("uv", FAKE_UV)
+    base = f"python:{(project / '.python-version').read_text().strip()}-slim-bookworm"
+    said, named = lock("")
+    assert f"{base} is not pinned by digest" in said and all(found == {base} for found in named.values())
+    said, named = lock("a" * 64)
+    assert f"{base}: sha256:{'a' * 64}" in said
+    assert all(found == {f"{base}@sha256:{'a' * 64}"} for found in named.values())
+    assert lock("b" * 64)[1] == named  # what is pinned stays
+    assert all(found == {f"{base}@sha256:{'b' * 64}"} for found in lock("b" * 64, UPGRADE="1")[1].values())
