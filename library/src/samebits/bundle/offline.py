@@ -70,7 +70,7 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
             " into offline/: bundle a run of the code here, after make update if that has none either."
         )
     environment = record["environment"]
-    recorded = (environment["python"].rpartition(".")[0], environment["system"]["machine"])
+    recorded = (environment["python"].rpartition(".")[0], environment["system"].get("machine"))
     here = (platform.python_version().rpartition(".")[0], platform.machine())
     if recorded != here or not environment["system"]["os"].startswith(platform.system()):
         raise UserError(
@@ -112,13 +112,15 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
 def installed_locks(folder: Path, packages: dict[str, str]) -> list[str]:
     """Name the locks in a folder that these packages (name and version) came from; uv's and build's always."""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     found: list[str] = []
-    versions = {_plain(name): version for name, version in packages.items()}
+    versions: dict[str, str] = {canonicalize_name(name): version for name, version in packages.items()}
     for lock in sorted(folder.glob("*.txt")):
         pins = [Requirement(text) for text in LOCKED.findall(lock.read_text(encoding="utf-8"))]
         pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
-        there = all(str(pin.specifier) == f"=={versions.get(_plain(pin.name))}" for pin in pins)
+        installed = ((pin, versions.get(canonicalize_name(pin.name))) for pin in pins)
+        there = all(version and pin.specifier.contains(version, prereleases=True) for pin, version in installed)
         other = lock.stem.startswith("torch-") and any(name.startswith("torch-") for name in found)
         if lock.stem in ("main", "uv", "build") or (pins and there and not other):
             found.append(lock.stem)
@@ -128,10 +130,6 @@ def installed_locks(folder: Path, packages: dict[str, str]) -> list[str]:
             " bundle the run without WHEELS=yes."
         )
     return found
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _files(tree: Path, locks: Sequence[str], python: str) -> dict[str, dict[str, Any]]:
@@ -179,7 +177,6 @@ def _fetch(files: dict[str, dict[str, Any]], folder: Path, requirements: Path) -
     for file in files.values():
         if file["hashes"]["sha256"] not in locked:
             raise UserError(f"{_name(file)} has a hash that is in no lock, so it is not the package of the run.")
-    for file in files.values():
         if file["url"].startswith("file:"):  # whose size uv does not list
             file["size"] = Path(unquote(urlparse(file["url"]).path)).stat().st_size
     unknown = sum("size" not in file for file in files.values())
