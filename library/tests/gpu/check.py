@@ -267,6 +267,18 @@ def default(bench: Bench) -> dict[str, Any]:
     return {"sentence": output.strip().splitlines()[-1][:110]}
 
 
+def doctor(bench: Bench) -> dict[str, Any]:
+    """`samebits doctor --gpu` finds the GPU, and the same bits twice; on a CPU it says that there is none."""
+    output = bench.call(bench.project("doctor"), "-m", "samebits", "doctor", "--gpu", "--json", status=None)
+    start = output.find("{\n")
+    require(start >= 0, output)
+    found = {each["what"]: each for each in json.loads(output[start:])["checks"] if each["section"] == "GPU"}
+    marks = {name: each["mark"] for name, each in found.items()}
+    networks = {"convolutional network", "transformer"} if bench.gpu else set()
+    require(marks == {"GPU": "ok" if bench.gpu else "problem"} | dict.fromkeys(networks, "ok"), found)
+    return {name: each["found"] for name, each in found.items()}
+
+
 def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """What a step costs, in a plain loop and otherwise; study/costs.py says what the kinds are, and what it writes."""
     project = bench.project(name)
@@ -315,6 +327,7 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
         (True, "TF32 switched", lambda: switched(bench, "legacy")),
         (True, "default settings", lambda: default(bench)),
         (True, "refused operation", lambda: refused(bench)),
+        (True, "doctor --gpu", lambda: doctor(bench)),
     ]
     if bench.gpu:
         listed += [
@@ -323,7 +336,7 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
             (True, "twice transformer fp32", lambda: twice(bench, "transformer-fp32", network, full)),
             (True, "TF32, the new switch", lambda: switched(bench, "new")),
         ]
-    kinds = ["plain", "bare", "trace", "samebits", "checkpoints"]
+    kinds = ["plain", "lightning", "bare", "trace", "samebits", "checkpoints"]
     settings = {  # one checkpoint each in about as many steps as usual
         "10": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 420, "save": 220}
         | {"words": ["data.batch_size=512"]},
