@@ -184,7 +184,7 @@ def is_accepted(answers: Answers, folder: Path) -> Path:
     assert project.name == slug and table["name"] == slug.lower()
     compose = parse_yaml(project / "compose.yaml")["services"]
     assert {service["image"] for service in compose.values()} == {
-        slug.lower() + end for end in ("", "-alone", "-mlflow")
+        slug.lower() + end for end in ("", "-alone", "-mlflow", "-serve")
     }
     for name, field in {"mlflow": "experiment_name", "wandb": "project"}.items():
         assert parse_yaml(project / f"configs/logger/{name}.yaml")[name][field] == slug
