@@ -326,15 +326,10 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
         ]
     kinds = ["plain", "lightning", "bare", "trace", "checkpoints", "samebits"]
     few = {"kinds": kinds, "rounds": 2, "first": 4, "last": 40, "save": 20}
-    many = few | {
-        "rounds": 6,
-        "first": 20,
-        "last": 120,
-        "save": 60,
-    }  # of a hundred steps one has a checkpoint, one a row
+    many = few | {"rounds": 4, "first": 20, "last": 120, "save": 60, "words": ["data.batch_size=512"]}
     settings = {
-        "10": many | {"words": ["data.batch_size=512"]},
-        "100": many | {"words": ["data.batch_size=512"]},
+        "10": many,  # of a hundred steps one has a row of the trace, and one a checkpoint: five times the usual
+        "100": many | {"kinds": ["plain", "bare", "samebits"], "rounds": 2, "last": 520, "save": 260},  # as usual
         "0.1": few | {"words": ["callbacks.trace.every_n_steps=15"]},
     }
     for size, words in sizes.items():
