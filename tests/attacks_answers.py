@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache, partial
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def is_accepted(answers: Answers, folder: Path) -> Path:
     assert project.name == slug and table["name"] == slug.lower()
     compose = parse_yaml(project / "compose.yaml")["services"]
     assert {service["image"] for service in compose.values()} == {
-        slug.lower() + end for end in ("", "-alone", "-mlflow")
+        slug.lower() + end for end in ("", "-alone", "-mlflow", "-serve")
     }
     for name, field in {"mlflow": "experiment_name", "wandb": "project"}.items():
         assert parse_yaml(project / f"configs/logger/{name}.yaml")[name][field] == slug
@@ -211,8 +212,8 @@ def is_accepted(answers: Answers, folder: Path) -> Path:
 
 
 def trains(number: int, folder: Path) -> None:
-    """Set a drawn project up, and train in it."""
-    project = is_accepted(drawn()[number], folder)
+    """Set a drawn project up, and train in it: with this Python, for which PyTorch is certainly here."""
+    project = is_accepted(drawn()[number] | {"python_version": "{}.{}".format(*sys.version_info)}, folder)
     done = subprocess.run(["make", "train", "test", "lint"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, f"{drawn()[number]}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     run(project, ".venv/bin/python", "-m", "dvc", "remote", "list")

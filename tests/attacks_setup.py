@@ -48,7 +48,7 @@ class Setup:
     def __init__(self, folder: Path, real: bool = False) -> None:
         self.path = Path(shutil.copytree(generated(), folder / "project", symlinks=True))
         self.counter = folder / "steps.txt"
-        self.variables = {name: value for name, value in os.environ.items() if name not in ("VENV", "MAKEFLAGS")}
+        self.variables = {name: value for name, value in os.environ.items() if name != "VENV"}
         if real:
             return
         binaries = folder / "bin"

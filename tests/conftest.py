@@ -22,8 +22,9 @@ collect_ignore = ["tasks"]  # their tests are the projects'
 USER = 1234  # in containers; neither root nor the image's default
 TOKEN = "a-token-of-this-test"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
-    os.environ.pop(name, None)  # `make test` called us; a project's own make is called by nobody, and says no folder
+# `make test ARGS=...` called us; a project's own make is called by nobody, says no folder, and has words of its own
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS"):
+    os.environ.pop(name, None)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,23 @@ def test_a_state_that_could_not_be_read_back_is_refused_at_once(train: Train) ->
         train("pickled", Pickled(), overrides=SHORT)
 
 
+@pytest.mark.usefixtures("later")
+def test_it_is_refused_soon_where_it_is_written_later(train: Train) -> None:
+    class Pickled(pl.Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"path": Path()}
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+            if trainer.global_step > 1:  # the checkpoint is due after the first step
+                time.sleep(0.2)
+                steps.append(trainer.global_step)
+
+    steps: list[int] = []
+    with pytest.raises(UserError, match=r"holds pathlib\.PosixPath, which cannot be loaded safely"):
+        train("pickled later", Pickled(), overrides=(*SHORT, "callbacks.resume.every_n_steps=3"))
+    assert max(steps) < 6, "it is said before another one is due"
+
+
 def test_without_checkpoints_a_run_starts_from_the_beginning(train: Train, cut_off: Short) -> None:
     overrides = (*SHORT[:-1], "callbacks.resume=null")
     run, _ = train("no checkpoints", Killer("on_train_batch_end", 5), overrides=overrides)

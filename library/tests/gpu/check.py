@@ -267,6 +267,18 @@ def default(bench: Bench) -> dict[str, Any]:
     return {"sentence": output.strip().splitlines()[-1][:110]}
 
 
+def doctor(bench: Bench) -> dict[str, Any]:
+    """`samebits doctor --gpu` finds the GPU, and the same bits twice; on a CPU it says that there is none."""
+    output = bench.call(bench.project("doctor"), "-m", "samebits", "doctor", "--gpu", "--json", status=None)
+    start = output.find("{\n")
+    require(start >= 0, output)
+    found = {each["what"]: each for each in json.loads(output[start:])["checks"] if each["section"] == "GPU"}
+    marks = {name: each["mark"] for name, each in found.items()}
+    networks = {"convolutional network", "transformer"} if bench.gpu else set()
+    require(marks == {"GPU": "ok" if bench.gpu else "problem"} | dict.fromkeys(networks, "ok"), found)
+    return {name: each["found"] for name, each in found.items()}
+
+
 def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """What a step costs, in a plain loop and otherwise; study/costs.py says what the kinds are, and what it writes."""
     project = bench.project(name)
@@ -277,26 +289,14 @@ def cost(bench: Bench, name: str, network: Sequence[str], settings: dict[str, An
     failed, printed = "", ""
     try:
         arguments = (str(path), json.dumps(settings), *words)
-        printed = bench.call(project, "-m", "study.costs", *arguments, limit=110, **variables)
+        printed = bench.call(project, "-m", "study.costs", *arguments, limit=240, **variables)
     except Wrong as error:  # what is known so far is of interest all the same
         failed = str(error)
-    found = json.loads(path.read_text()) if path.exists() else {}
-    require({"plain", "bare"} <= found.keys(), failed or printed)
-    step = {kind: each["step"] for kind, each in found.items()}
-    usual = {kind: each["median"] for kind, each in found.items()}
-    figures: dict[str, Any] = {
-        "device": found["plain"]["device"],
-        "ms a step": step,
-        "median": usual,
-        "throughput": round(min(step["plain"], step.get("plain again", step["plain"])) / step.get("samebits", 1e9), 3),
-        "against bare": {kind: round(step[kind] / step["bare"], 3) for kind in step if kind != "bare"},
-        "ms that a row or checkpoint adds": {kind: each["added"] for kind, each in found.items() if each["added"]},
-        "first steps (ms)": {kind: each["first steps"] for kind, each in found.items()},
-        "details": found,
-    }
-    cost_of = figures["against bare"].get("samebits", 99)
-    figures["below goal"] = bench.gpu and (cost_of > MOST_COST or figures["throughput"] < LEAST_THROUGHPUT)
-    return figures | ({"failed": failed} if failed else {})
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    against = figures.get("throughput of plain", {}), figures.get("times bare", {})
+    require("samebits" in against[0], failed or printed)
+    missed = against[0]["samebits"] < LEAST_THROUGHPUT or against[1]["samebits"] > MOST_COST
+    return figures | {"below goal": bench.gpu and missed} | ({"failed": failed} if failed else {})
 
 
 def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]:
@@ -315,6 +315,7 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
         (True, "TF32 switched", lambda: switched(bench, "legacy")),
         (True, "default settings", lambda: default(bench)),
         (True, "refused operation", lambda: refused(bench)),
+        (True, "doctor --gpu", lambda: doctor(bench)),
     ]
     if bench.gpu:
         listed += [
@@ -323,13 +324,13 @@ def checks(bench: Bench) -> list[tuple[bool, str, Callable[[], dict[str, Any]]]]
             (True, "twice transformer fp32", lambda: twice(bench, "transformer-fp32", network, full)),
             (True, "TF32, the new switch", lambda: switched(bench, "new")),
         ]
-    kinds = ["plain", "bare", "trace", "samebits", "checkpoints"]
-    settings = {  # one checkpoint each in about as many steps as usual
-        "10": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 420, "save": 220}
-        | {"words": ["data.batch_size=512"]},
-        "100": {"kinds": [*kinds, "plain", "bare"], "first": 20, "last": 220, "save": 120}
-        | {"words": ["data.batch_size=128"]},
-        "0.1": {"kinds": kinds, "first": 4, "last": 40, "save": 20, "words": ["callbacks.trace.every_n_steps=15"]},
+    kinds = ["plain", "lightning", "bare", "trace", "checkpoints", "samebits"]
+    few = {"kinds": kinds, "rounds": 2, "first": 4, "last": 40, "save": 20}
+    many = few | {"rounds": 4, "first": 20, "last": 120, "save": 60, "words": ["data.batch_size=512"]}
+    settings = {
+        "10": many,  # of a hundred steps one has a row of the trace, and one a checkpoint: five times the usual
+        "100": many | {"kinds": ["plain", "bare", "samebits"], "rounds": 2, "last": 520, "save": 260},  # as usual
+        "0.1": few | {"words": ["callbacks.trace.every_n_steps=15"]},
     }
     for size, words in sizes.items():
         listed.append((False, f"cost at {size} M", partial(cost, bench, f"cost-{size}", words, settings[size])))

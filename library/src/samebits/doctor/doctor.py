@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     console = terminal()
     found: list[Check] = []
     section = ""
-    for check in all_checks(here, arguments.run, arguments.bytecode):
+    for check in all_checks(here, arguments.run, arguments.bytecode, arguments.gpu):
         check = replace(check, found=str(redact(check.found)), mend=here.commands(check.mend))
         found.append(check)
         if arguments.json:
@@ -72,16 +72,20 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(
         description="Say what would keep a run from being reproduced here: Python, installed packages and their files,"
         " processor, GPU, disk, variables, Git, DVC remote; with a run, also how all that differs from its record.",
-        epilog="Exit status: 0 nothing does, 1 something does, 2 for mistakes. It trains nothing: samebits probe does.",
+        epilog="Exit status: 0 nothing does, 1 something does, 2 for mistakes. It trains no run: samebits probe does.",
     )
     described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: none, what holds for any)")
     text = "also compile all that is installed, and compare it with the bytecode that Python runs (a minute or two)"
     described.add_argument("--bytecode", action="store_true", help=text)
+    text = "also train two small networks on the GPU, each twice, and compare all bits (half a minute)"
+    described.add_argument("--gpu", action="store_true", help=text)
     described.add_argument("--json", action="store_true", help="print what was found as JSON")
     return described
 
 
-def all_checks(here: Project, run: Path | None = None, bytecode: bool = False) -> Iterator[Check]:
+def all_checks(
+    here: Project, run: Path | None = None, bytecode: bool = False, trained: bool = False
+) -> Iterator[Check]:
     """Check everything, section by section."""
     record: dict[str, Any] | None = None
     if run is not None:
@@ -93,7 +97,7 @@ def all_checks(here: Project, run: Path | None = None, bytecode: bool = False) -
     yield from _python(here, environment)
     yield from check_packages(environment, bytecode)
     yield from _computer(here)
-    yield from _gpu(environment)
+    yield from _gpu(environment, trained)
     yield from _variables(here)
     yield from _git(here)
     if not here.adopted:
@@ -165,7 +169,7 @@ def _computer(here: Project) -> Iterator[Check]:
             yield Check(section, "memory", found)
 
 
-def _gpu(environment: Environment) -> Iterator[Check]:
+def _gpu(environment: Environment, trained: bool) -> Iterator[Check]:
     section = "GPU"
     try:
         import torch
@@ -184,6 +188,13 @@ def _gpu(environment: Environment) -> Iterator[Check]:
         known = ", ".join(f"{name} {about[name]}" for name in ("driver", "cuda", "cudnn"))
         found = f"{about['model']} ({known}): determinism=gpu gives the bits of this kind and driver"
         yield Check(section, "GPU", found)
+        if trained:
+            from .gpu import check_gpu
+
+            yield from check_gpu()
+    elif trained:
+        mend = "nvidia-smi" if built else "make setup ACCELERATOR=cuda"
+        yield Check(section, "GPU", "PyTorch finds none, so nothing could be trained on it", PROBLEM, mend)
     elif any(Path(path).exists() for path in DRIVER):
         build = f"for CUDA {built}, which cannot use it" if built else "for CPUs"
         mend = "nvidia-smi" if built else "make setup ACCELERATOR=cuda"

@@ -178,7 +178,8 @@ def _absolute(path: Any) -> str:
 
 def _prefixes(paths: Collection[Path]) -> list[str]:
     """Write each path as it is and resolved; a folder with a separator at its end."""
-    both = dict.fromkeys(each for path in paths for each in (path, path.resolve()))
+    # not path.resolve(): until Python 3.13 it raises what is no OSError where a link leads to itself
+    both = dict.fromkeys(each for path in paths for each in (path, Path(os.path.realpath(path))))
     return [str(each) if each.is_file() else f"{each}{os.sep}" for each in both]
 
 

@@ -176,6 +176,8 @@ class ExactResume(pl.Callback):
             self.state = None
         if trainer.global_step == self.step:
             return
+        if self.writing is not None and self.writing.done():
+            self._wait()  # that it could not be written, or read back, is said now
         self.step = trainer.global_step
         late = time.monotonic() - self.saved_time >= 60 * self.every_minutes
         stop, late = requested_by_any(trainer, self.stop_time is not None, late)
@@ -192,8 +194,8 @@ class ExactResume(pl.Callback):
         self._stop_unsaved(0)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let the newest checkpoint be written, whatever happened; that the disk is full, too, is not the cause."""
-        with suppress(OSError):
+        """Let the newest checkpoint be written, whatever happened; that it cannot be, too, is not the cause."""
+        with suppress(OSError, UserError):
             self._wait()
 
     def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
@@ -209,24 +211,24 @@ class ExactResume(pl.Callback):
         """Write a checkpoint, on a GPU while training goes on; keep the one before, remove older and damaged ones."""
         self._wait()
         path = self.directory / f"resume-{self.step:09}.ckpt"
-        later = self._later if self.verified and trainer.strategy.root_device.type in ON_DEVICE else None
+        later = self._later if trainer.strategy.root_device.type in ON_DEVICE else None
         self.saving = True
         trainer.save_checkpoint(path, storage_options=later)
         self.saving = False
-        if not self.verified and trainer.is_global_zero:
-            self._verify(path)
         if self.writing is None:
-            self._remove_older(path, trainer.is_global_zero)
+            self._keep(path, trainer.is_global_zero)
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
     def _later(self, path: Path, write: Callable[[Any], None]) -> None:
-        def write_and_remove() -> None:
+        def write_and_keep() -> None:
             write_sealed(path, write)
-            self._remove_older(path)
+            self._keep(path)
 
-        self.writing = self.thread.submit(write_and_remove)
+        self.writing = self.thread.submit(write_and_keep)
 
-    def _remove_older(self, path: Path, here: bool = True) -> None:
+    def _keep(self, path: Path, here: bool = True) -> None:
+        if here and not self.verified:
+            self._verify(path)
         for old in self.directory.glob(FILES) if here else ():
             if old not in (path, self.previous):
                 old.unlink()

@@ -59,6 +59,7 @@ COMPUTE = "compute.json"  # of a run that has not finished; afterwards the recor
 COUNTERS = Path("/sys/class/powercap")  # of Intel and AMD processors, in microjoules; readable by root alone on many
 LONGEST_NAME = 200  # characters of the readable part; file systems take 255 in all, with what is added to it
 PROBE = "probe.json"  # what a training that was ended after its first steps leaves instead of outputs
+RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 SCHEMA = Path(__file__).with_name("record.schema.json")
 
 Record = dict[str, Any]
@@ -72,9 +73,14 @@ def write_record(directory: Path, record: Record) -> None:
 
 
 def run_folders(models: Path) -> list[Path]:
-    """List the folders of runs, sorted: whatever has a file of theirs, or is a link that leads nowhere."""
+    """List the folders of runs, sorted: what has a file of theirs; what cannot be one, with a run's name or none."""
     found = sorted(path for path in models.iterdir() if path.name[0] != ".") if models.is_dir() else []
-    return [path for path in found if any(os.path.lexists(path / name) for name in PUBLISHED) or not path.exists()]
+
+    def is_listed(path: Path) -> bool:
+        ours = any(os.path.lexists(path / name) for name in PUBLISHED)
+        return ours or not path.exists() or bool(RUN_NAME.fullmatch(path.name) and not os.access(f"{path}/.", os.X_OK))
+
+    return list(filter(is_listed, found))
 
 
 def no_files(directory: Path) -> list[str]:
@@ -101,8 +107,14 @@ def read_record(directory: Path) -> Record:
         UserError: there is none, or it is none of this format.
     """
     path = directory / RECORD
-    if not os.path.lexists(path):
-        raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.")
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise UserError(
+                f"{directory} cannot be read as a run's folder ({error.strerror}): {RESTORE.format(directory)}"
+            ) from error
+        raise UserError(f"{path} is missing: name the folder of a run; ls {project().runs_in}/ lists them.") from error
     for name in PUBLISHED:
         if name != WEIGHTS and leads_out(directory / name):  # DVC may have these in a cache elsewhere; they are hashed
             raise UserError(f"{directory / name} is a link out of the project: put the file itself there.")

@@ -24,7 +24,7 @@ from ..engine.config import get
 from ..engine.errors import UserError
 from ..engine.files import json_sha256
 from ..engine.project import project
-from ..engine.record import HISTORY
+from ..engine.record import HISTORY, RESTORE
 from ..sweep.jobs import RESUME_HINT, Job, JobStatus, LocalProcess
 from ..sweep.plan import TrainingCommand, file_name
 from ..sweep.sweep import LINE_SECONDS, JobPool, ProgressDisplay, describe, jobs_at_once
@@ -113,16 +113,19 @@ def learning_curve(path: Path, metric: str, cfg: DictConfig) -> list[float]:
     is logged one step after the last validation, or beyond the last epoch or step. So the values are the same whether
     they are read one by one or all at the end.
     """
-    text = path.read_text() if path.is_file() else ""
     epochs, steps = int(cfg.trainer.max_epochs), get(cfg, "trainer.max_steps")
     unlimited = steps is None or steps < 0
     found, last = [], -2
-    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
-        if row["metric"] == metric:
-            step, epoch = int(row["step"]), int(float(row["epoch"] or 0))
-            if epoch < epochs and (unlimited or step < steps) and step > last + 1:
-                found.append(float(row["value"]))
-                last = step
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
+            if row["metric"] == metric:
+                step, epoch = int(row["step"]), int(float(row["epoch"] or 0))
+                if epoch < epochs and (unlimited or step < steps) and step > last + 1:
+                    found.append(float(row["value"]))
+                    last = step
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}): {RESTORE.format(path)}") from error
     return found
 
 

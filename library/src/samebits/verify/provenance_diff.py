@@ -39,13 +39,12 @@ from ..engine.inputs import (
     settings_that_count,
 )
 from ..engine.project import project
-from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, WEIGHTS, Record, settings_of
+from ..engine.record import CONFIG, HISTORY, METRICS, PREDICTIONS, RUN_NAME, WEIGHTS, Record, settings_of
 from ..engine.secrets import redact, why_private
 from ..engine.trace_reader import TRACE
 from ..engine.untrusted import LOADER, load_json, read_yaml
 from .verdict_files import tampered
 
-RUN_NAME = re.compile(r".*-[0-9a-f]{8}(-\d+)?")  # of a run's own directory; copies have others, like main
 CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyd", ".pth")
 FILE_OUTSIDE = "file outside of the data"
 NOTHING = "—"  # where one side has no value

@@ -1,7 +1,8 @@
 """What training costs, measured in one process: `python -m study.costs FILE '{"kinds": [...], ...}' word ...`.
 
 Kinds: `plain`, a loop of PyTorch's own; `lightning`, its Trainer; `bare`, with samebits, but neither trace nor
-checkpoints; `trace` and `checkpoints`, with one of them; `samebits`, with both. FILE holds what is known at any time.
+checkpoints; `trace` and `checkpoints`, with one of them; `samebits`, with both. They take turns, in rounds, every other
+backwards, since a machine is now faster, now slower. FILE holds what is known at any time.
 """
 
 import gc
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import StatisticsError, median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -32,7 +33,6 @@ OF_TRACE = {
     "state_dict": "last row",
 }
 OF_CHECKPOINTS = {"save": "checkpoint", "_wait": "wait for the one before"}
-AROUND = 10  # steps that what a row or a checkpoint costs is looked for in: the GPU may be behind
 
 
 class Done(Exception):
@@ -106,14 +106,10 @@ class Clock:
         """Sum it up: times in milliseconds."""
         times = [1000 * self.times[step] for step in range(self.last + 1)]
         steps = [after - before for before, after in pairwise(times)]
-        usual = median(steps[self.first :])
-        busy = sorted({number for number, *_ in self.parts if self.first < number < self.last})
-        ends = {number: min(number + AROUND, self.last) for number in busy}
         return {
             "step": round((times[self.last] - times[self.first]) / (self.last - self.first), 3),
-            "median": round(usual, 3),
+            "median": round(median(steps[self.first :]), 3),
             "first steps": [round(times[0] - 1000 * self.begun, 1), *(round(each, 1) for each in steps[:7])],
-            "added": {n: round(times[end] - times[n - 1] - (end - n + 1) * usual, 1) for n, end in ends.items()},
             "slowest": sorted(((round(each, 1), step) for step, each in enumerate(steps)), reverse=True)[:8],
             "parts": self.parts,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
@@ -160,8 +156,8 @@ def ticking(clock: Clock) -> pl.Callback:
 
 
 def lightning(cfg: Any, clock: Clock) -> None:
-    """Train by Lightning alone."""
-    options = {"callbacks": [ticking(clock)], "logger": False, "enable_checkpointing": False}
+    """Train by Lightning alone, which would switch deterministic algorithms off by itself."""
+    options = {"callbacks": [ticking(clock)], "logger": False, "enable_checkpointing": False, "deterministic": True}
     instantiate(cfg.trainer, **options).fit(instantiate(cfg.model), instantiate(cfg.data))
 
 
@@ -175,6 +171,27 @@ def recorded(run: samebits.Run) -> None:
     run.fit(trainer, instantiate(run.cfg.model), instantiate(run.cfg.data))
 
 
+def summary(found: dict[str, list[Any]]) -> dict[str, Any]:
+    """Compare the kinds: medians over the rounds, of times and of ratios within a round."""
+    step = {kind: [each["step"] for each in rounds] for kind, rounds in found.items()}
+
+    def ratio(kind: str, other: str) -> float:
+        return round(median(one / two for one, two in zip(step[kind], step.get(other, ()), strict=False)), 3)
+
+    with suppress(StatisticsError):  # in the first round, the other one is not there yet
+        return {
+            "device": found["plain"][0]["device"],
+            "rounds": len(step[list(step)[-1]]),
+            "ms a step": {kind: round(median(times), 2) for kind, times in step.items()},
+            "from to": {kind: (min(times), max(times)) for kind, times in step.items()},
+            "throughput of plain": {kind: ratio("plain", kind) for kind in step if kind != "plain"},
+            "times bare": {kind: ratio(kind, "bare") for kind in step if kind not in ("plain", "lightning", "bare")},
+            "first steps (ms)": {kind: rounds[-1]["first steps"] for kind, rounds in found.items()},
+            "details": found,
+        }
+    return {}
+
+
 WITHOUT = {"bare": ("trace", "resume"), "trace": ("resume",), "checkpoints": ("trace",), "samebits": ()}
 
 
@@ -185,8 +202,10 @@ def main() -> None:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
-    for number, kind in enumerate(settings["kinds"]):
+    found: dict[str, list[Any]] = {}
+    kinds = settings["kinds"]
+    turns = [kind for number in range(settings["rounds"]) for kind in kinds[:: -1 if number % 2 else 1]]
+    for number, kind in enumerate(turns):
         words = [*sys.argv[3:], f"samebits.models=runs-{number}", "snapshot=false"]
         words += [f"++callbacks.{name}=null" for name in WITHOUT.get(kind, ())]
         CLOCKS.append(Clock(settings["first"], settings["last"], settings["save"]))
@@ -202,10 +221,9 @@ def main() -> None:
                 recorded(cfg)
             else:
                 (lightning if kind == "lightning" else plain)(cfg, CLOCKS[-1])
-        found[f"{kind} again" if kind in found else kind] = CLOCKS[-1].found() | {
-            "seconds": round(time.perf_counter() - begun, 1)
-        }
-        path.write_text(json.dumps(found))
+        measured = CLOCKS[-1].found() | {"seconds": round(time.perf_counter() - begun, 1)}
+        found.setdefault(kind, []).append(measured)
+        path.write_text(json.dumps(summary(found)))
         CLOCKS.clear()  # which know the model
         gc.collect()
         if torch.cuda.is_available():
