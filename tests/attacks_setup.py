@@ -310,8 +310,8 @@ CASES = [
     *(Attack(KIND, f"Python fetched, killed at step {n}", partial(fetched_python_cut_at_a_step, n)) for n in FETCHED),
     Attack(KIND, "no Python, no network", no_python),
     *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
+    *(Attack(KIND, f"packages of a bundle, {how}", partial(spoilt_packages, how)) for how in SPOILT),
     *(Attack(KIND, f"an evil uv: make {target}", partial(evil_uv, target)) for target in EVIL_TARGETS),
     *(Attack(KIND, f"a lock with {how}", partial(another_hash, how)) for how in LOCKS),
-    *(Attack(KIND, f"packages of a bundle, {how}", partial(spoilt_packages, how)) for how in SPOILT),
 ]
 REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(30)]
