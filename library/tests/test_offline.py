@@ -104,6 +104,13 @@ def test_every_package_of_the_runs_environment_is_there(tree: Path, capfd: pytes
     )
 
 
+def test_what_the_disk_has_no_room_for_is_not_begun(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"about 0\.0 GB are needed, and .*offline/wheels has 0\.0: make room"):
+        collect(tree)
+    assert not list((tree / "offline/wheels").iterdir())
+
+
 @pytest.mark.parametrize("spoil", ["gone", "changed"])
 def test_what_cannot_be_had_is_refused(spoil: str, tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = next((tree.parent / "index").glob("alpha-*"))
