@@ -93,9 +93,10 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
         assert project.run("docker", "compose", "port", "serve", "8000").strip() == f"127.0.0.1:{port}"
         log = project.run("docker", "compose", "logs", "--no-color", "serve")
         assert re.search(rf"http://127\.0\.0\.1:{port}/\?token=", log)
-        users = project.run("docker", "compose", "exec", "-T", "serve", "sh", "-c", "stat -c %u /proc/[0-9]*").split()
+        exec_ = ("docker", "compose", "exec", "-T", "serve", "as-owner", "sh", "-c")
+        users = project.run(*exec_, "stat -c %u /proc/[0-9]*").split()
         assert users and "0" not in users
-        project.run("docker", "compose", "exec", "-T", "serve", "sh", "-c", "! touch /project/x && ! touch /x")
+        project.run(*exec_, "! touch /project/x && ! touch /x")
         sizes = {
             name: int(project.run("docker", "image", "inspect", "--format", "{{.Size}}", name))
             for name in ("in-a-container", "in-a-container-serve")
