@@ -52,10 +52,7 @@ STRANGERS = """\
 > network, which sees this folder alone{1}.
 
 """
-BY_DOCKER = (
-    ": `docker compose run --rm alone`, once you have read compose.yaml, Dockerfile and requirements/as_owner.sh, which are"
-    " theirs, too"
-)
+BY_DOCKER = ": `docker compose run --rm alone`, once you have read compose.yaml and Dockerfile, which are theirs, too"
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
