@@ -126,7 +126,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, 
     (project.path / ".env").write_text(env)
     if os.getuid() == 0:
         project.run("chown", "--recursive", f"{USER}:{USER}", ".")
-    project.path.chmod(0o700)
     try:
         project.run("docker", "compose", "up", "--detach", "--build")
         yield project, port
