@@ -7,6 +7,7 @@ a real training (2 GB in the folder for temporary files).
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import random
 import shutil
@@ -243,6 +244,41 @@ def strange_place(kind: str, folder: Path) -> None:
         assert (elsewhere / "bin/python").exists() == (kind == "a link to a folder")
 
 
+def spoilt_packages(how: str, folder: Path) -> None:
+    """Spoil the packages that a bundle brings; nothing is installed then, and one sentence names the file."""
+    setup = Setup(folder)
+    wheels, sums = setup.path / "offline/wheels", setup.path / "offline/SHA256SUMS"
+    wheels.mkdir(parents=True)
+    for name in ("first.whl", "second.whl"):
+        (wheels / name).write_text(name)
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(wheels.iterdir())}
+    sums.write_text("".join(f"{digest}  wheels/{name}\n" for name, digest in digests.items()))
+    named = "offline/wheels/second.whl"
+    if how == "missing":
+        (wheels / "second.whl").unlink()
+    elif how == "changed":
+        (wheels / "second.whl").write_text("sEcond.whl")
+    elif how == "a folder":
+        (wheels / "second.whl").unlink()
+        (wheels / "second.whl").mkdir()
+    elif how in ("without a list", "with an empty list"):
+        named = "offline/SHA256SUMS"
+        sums.unlink() if how == "without a list" else sums.write_text("")
+    if how == "as they were":
+        (setup.path / "offline/choices").write_text("accelerator=cuda\nextras=mlflow\n")
+        setup.works()
+        assert (setup.path / ".venv/.choices").read_text() == "accelerator=cuda\nextras=mlflow\n"
+        (setup.path / "offline/choices").write_text("accelerator=cpu\nextras=\n")  # of no environment that is there
+        (wheels / "second.whl").unlink()  # which is needed no more
+        assert setup.make("setup") == ""
+        return
+    output = setup.make("setup", status=2)
+    (sentence,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert named in sentence and "unpack the bundle again" in sentence and not setup.steps(), output
+    shutil.rmtree(setup.path / "offline/wheels")
+    setup.works()
+
+
 def cut_for_real(seed: int, folder: Path) -> None:
     """Interrupt real installations, then set up and train."""
     draw = random.Random(seed)
@@ -263,6 +299,7 @@ PLACES = (*REFUSED_PLACES, "a link to a folder", "an empty folder", "another env
 FETCHED = range(1, FETCHING + 1)
 EVIL_TARGETS = ("setup", "setup INSTALLER=pip", "lock")
 LOCKS = ("its hash", "one more hash", "a comment")
+SPOILT = ("missing", "changed", "a folder", "without a list", "with an empty list", "as they were")
 CASES = [
     *(Attack(KIND, f"killed at step {number}", partial(cut_at_a_step, number)) for number in range(1, STEPS + 1)),
     *(Attack(KIND, f"renewal killed at step {n}", partial(renewal_cut_at_a_step, n)) for n in range(1, 10)),
@@ -275,5 +312,6 @@ CASES = [
     *(Attack(KIND, f"{kind} in the place of .venv", partial(strange_place, kind)) for kind in PLACES),
     *(Attack(KIND, f"an evil uv: make {target}", partial(evil_uv, target)) for target in EVIL_TARGETS),
     *(Attack(KIND, f"a lock with {how}", partial(another_hash, how)) for how in LOCKS),
+    *(Attack(KIND, f"packages of a bundle, {how}", partial(spoilt_packages, how)) for how in SPOILT),
 ]
 REAL = [Attack(KIND, f"interrupted for real, {seed}", partial(cut_for_real, seed)) for seed in range(30)]

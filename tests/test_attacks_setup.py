@@ -33,6 +33,7 @@ NO_OWN_UV = {'"$VENV/bin/uv" pip sync': "uv pip sync", '|| tools="$tools -r requ
         (NO_OWN_UV, "an evil uv: make setup"),
         ({'"$uv" python install': "false python install"}, "Python fetched, killed at step 1"),
         ({"; then uv=$aside/bin/uv; fi": "; then :; fi"}, "Python fetched, killed at step 1"),  # by a uv of the PATH
+        ({"[ ! -d offline/wheels ] || . requirements/offline.sh": ":"}, "packages of a bundle, changed"),
         ({"fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)": "pass"}, "2 at once"),
     ],
 )

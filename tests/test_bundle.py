@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -169,3 +171,32 @@ def test_what_does_not_fit_the_record_is_refused(project: Project, tmp_path: Pat
         assert words in said and "Traceback" not in said
     assert not list((project.path / "dist").iterdir())
     assert "there is no variable DATAS" in project.make("bundle", "DATAS=no", status=2)
+
+
+def test_a_stranger_reproduces_it_without_a_network(project: Project, tmp_path: Path) -> None:
+    """The locked packages are in it, in two parts: no interface of a network, nobody's home, and nothing in a cache."""
+    said = project.make("bundle", "WHEELS=yes", "PART=0.25")
+    sizes = re.search(r"Fetching (\d+) packages, [\d,]+ MB(?:.*\n)*?Writing ([\d,]+) MB into dist", said)
+    parts = sorted((project.path / "dist").iterdir())
+    assert sizes and [path.name[-11:] for path in parts] == [".1-of-2.zip", ".2-of-2.zip"], said
+    assert int(sizes[2].replace(",", "")) * 1e6 * 1.01 > sum(path.stat().st_size for path in parts)
+    folder = tmp_path / "a stranger's"
+    for path in parts:  # as anybody would, in any order
+        zipfile.ZipFile(path).extractall(folder)
+        path.unlink()
+    (top,) = folder.iterdir()
+    assert len(list((top / "offline/wheels").iterdir())) == int(sizes[1])
+    assert "> No network is needed: " in (top / "README.md").read_text()
+    home = tmp_path / "home"
+    home.mkdir()
+    alone = ["unshare", "--map-root-user", "--net", "env", "-i", f"HOME={home}", f"PATH={os.environ['PATH']}"]
+    stranger = Project(top)
+    reached = "import socket; socket.create_connection(('127.0.0.1', 1))"
+    assert "Network is unreachable" in stranger.run(*alone, sys.executable, "-c", reached, status=1)
+    assert "\nIDENTICAL " in stranger.run(*alone, "make", "reproduce")
+    stranger.make("clean")
+    wheel = next((top / "offline/wheels").glob("rich-*"))
+    flip(wheel, -1)
+    said = stranger.run(*alone, "make", "reproduce", status=2)
+    (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert f"offline/wheels/{wheel.name} is missing, or not as it was packed" in sentence

@@ -127,6 +127,48 @@ def is_fine(folder: Path) -> None:
     assert [each.name for each in (folder / "new").iterdir()] == [TOP]
 
 
+def in_parts(folder: Path, **second: Change) -> list[Path]:
+    """Write a bundle in two parts, the second with what is given."""
+    parts = [bundle(folder / "x.1-of-2.zip"), folder / "x.2-of-2.zip"]
+    with zipfile.ZipFile(parts[1], "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(entry(f"{TOP}/offline/wheels/a.whl"), "wheel")
+        for change in second.values():
+            change(archive)
+    return parts
+
+
+def part_is(spoil: Callable[[Path], object], said: str, folder: Path, given: int = 0) -> None:
+    """Spoil the second part; neither part is unpacked then."""
+    (folder / "parts").mkdir()
+    parts = in_parts(folder / "parts")
+    spoil(parts[1])
+    is_refused_in(folder, parts[given], said)
+
+
+def part_has(said: str, folder: Path, change: Change, most: float = 1) -> None:
+    (folder / "parts").mkdir()
+    is_refused_in(folder, in_parts(folder / "parts", change=change)[0], said, most)
+
+
+def is_refused_in(folder: Path, path: Path, said: str, most: float = 1) -> None:
+    try:
+        unpack.unpack(path, folder / "into", most)
+    except UserError as error:
+        assert said in str(error) and str(error).isprintable(), error
+    else:
+        raise AssertionError("it was unpacked")
+    assert not (folder / "into").exists() or not list((folder / "into").iterdir())
+
+
+def parts_are_fine(folder: Path) -> None:
+    """The control: any of the parts leads to all of them."""
+    parts = in_parts(folder)
+    for number, part in enumerate(parts):
+        made, count, size = unpack.unpack(part, folder / str(number))
+        assert (count, size, (made / "offline/wheels/a.whl").read_text()) == (4, 23, "wheel")
+        assert (made / "src/train.py").exists()
+
+
 ELSEWHERE = (
     *("../evil", "../../evil", "a/../../evil", "/tmp/evil", "./evil", "a//evil", "..\\evil", "C:\\evil"),
     *(
@@ -187,4 +229,19 @@ CASES: list[Attack] = [
     Attack(KIND, "a bomb", large),
     Attack(KIND, "over what is there", there_already),
     Attack(KIND, "none at all: a bundle", is_fine),
+    Attack(KIND, "a part that is missing", partial(part_is, Path.unlink, "x.2-of-2.zip, another part of")),
+    Attack(KIND, "a part alone", partial(part_is, lambda path: path.with_name("x.1-of-2.zip").unlink(), "", given=1)),
+    Attack(KIND, "a part that is cut off", partial(part_is, lambda path: os.truncate(path, 40), "no bundle")),
+    Attack(KIND, "a part that is a folder", partial(part_is, lambda path: (path.unlink(), path.mkdir()), "x.1-of-2")),
+    *(
+        Attack(KIND, f"in a second part {name}", partial(part_has, said, change=holds(file, "x" * 2000)))
+        for name, file, said in (
+            ("a file of the first", f"{TOP}/src/train.py", "is in it twice"),
+            ("a file of the first in capitals", f"{TOP}/SRC/TRAIN.PY", "is in it twice"),
+            ("another folder", "elsewhere/x", "single folder"),
+            ("a name that leads elsewhere", f"{TOP}/../x", "leads elsewhere"),
+        )
+    ),
+    Attack(KIND, "a bomb in parts", partial(part_has, "--most", change=holds(f"{TOP}/x", "x" * 20000), most=1e-5)),
+    Attack(KIND, "none at all: a bundle in parts", parts_are_fine),
 ]

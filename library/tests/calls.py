@@ -114,7 +114,7 @@ def prepare(folder: Path, planted: bool) -> None:
     """Give the command a folder of its own for temporary files; where that is wanted, have it write in two steps."""
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     if planted:
-        for name in ("samebits.engine.files", "samebits.bundle.bundle"):
+        for name in ("samebits.engine.files", "samebits.bundle.archive"):
             module(name).replace_atomically = write_in_two_steps
 
 

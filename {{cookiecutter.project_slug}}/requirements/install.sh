@@ -11,7 +11,10 @@ fail() { echo "error: $*" >&2; exit 2; }
 VENV=${VENV:-.venv}
 INSTALLER=${INSTALLER:-uv}
 version=$(cat .python-version)
-remembered() { sed -n "s/^$1=//p" "$VENV/.choices" 2>/dev/null || true; }
+remembered() { # by the environment; where there is none, by the bundle that brings packages
+    for choices in "$VENV/.choices" offline/choices; do [ ! -e "$choices" ] || break; done
+    sed -n "s/^$1=//p" "$choices" 2>/dev/null || true
+}
 
 [ -w . ] || fail "this folder is not writable for user $(id -u): run the command as its owner, as make up and" \
     "docker compose do by themselves, and in a container that runs: docker compose exec lab as-owner <command>."
@@ -40,6 +43,7 @@ done
 state="$(cat requirements/build.txt requirements/uv.txt $locks pyproject.toml .python-version | cksum) $PWD"
 noted=$(sed 1q "$VENV/.installed" 2>/dev/null || true)
 [ "$state" != "$noted" ] || exit 0
+[ ! -d offline/wheels ] || . requirements/offline.sh
 
 before=${noted#* } && before=${before#* } # without the checksum and the number of bytes
 if [ -n "$before" ] && [ "$before" != "$PWD" ]; then

@@ -58,3 +58,17 @@ rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p'
     echo uv | compile uv.txt -
 }
 mv "$work"/*.txt requirements/
+
+# The base of the container, by digest; like a package, it stays what it is until it is to be upgraded
+base=$(sed -n 's/^ARG BASE_IMAGE=\([^@ ]*\).*/\1/p' Dockerfile)
+if [ "${UPGRADE:-0}" != 1 ] && grep -q '^ARG BASE_IMAGE=.*@sha256:' Dockerfile; then exit 0; fi
+digest=$(docker buildx imagetools inspect "$base" 2>/dev/null | sed -n 's/^Digest: *\(sha256:[0-9a-f]\{64\}\)$/\1/p')
+if [ -n "$digest" ]; then
+    for file in Dockerfile .binder/Dockerfile compose.yaml apptainer.def; do
+        [ ! -e "$file" ] || sed "s|$base\(@sha256:[0-9a-f]*\)\{0,1\}|$base@$digest|" "$file" >"$work/file"
+        [ ! -e "$file" ] || cat "$work/file" >"$file"
+    done
+    echo "$base: $digest"
+else
+    echo "$base is not pinned by digest: Docker is not here, or cannot ask where the image comes from"
+fi

@@ -11,14 +11,11 @@ import fnmatch
 import os
 import re
 import shutil
-import stat
-import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlparse
 
 from omegaconf import DictConfig
@@ -26,7 +23,7 @@ from omegaconf import DictConfig
 from ..engine import record as records
 from ..engine.access_log import GONE
 from ..engine.errors import UserError, require_packages
-from ..engine.files import DISK_FULL, present_sha256, replace_atomically
+from ..engine.files import only_process, present_sha256
 from ..engine.git_snapshot import PATCH, results
 from ..engine.inputs import code_sha256, data_folder, lock_sha256, named_paths
 from ..engine.project import project
@@ -38,15 +35,16 @@ from ..report.documents import read_project
 from ..verify import provenance_diff, verdict_files
 from ..verify.data_stages import LOCK, dvc_md5
 from ..verify.provenance_diff import require_no_secret, require_unedited
+from . import offline
+from .archive import parts_of, split, write_zip
 from .crate import METADATA, Contents, describe
+from .offline import Wanted
 
-BLOCK = 2**20  # bytes
-SLOW = 100_000_000  # bytes from which on a progress bar is shown
-PACKED = (".gz", ".zip", ".whl", ".xz", ".zst", ".png", ".jpg", ".jpeg", ".pdf", ".safetensors")  # do not get smaller
 CACHES = (*provenance_diff.NO_CODE, ".git", ".venv", ".cache", "*.pyc")
-REPLACED = ("data/raw", "data/processed", "dist", ".dvc/tmp", ".dvc/cache")
+REPLACED = ("data/raw", "data/processed", "dist", offline.FOLDER, ".dvc/tmp", ".dvc/cache")
 SECRET = re.compile(rf"(?im)^[ \t]*\w*(?:{WORDS})\w*[ \t]*=.*\n?")  # a setting of DVC's
 CORE = r"(?m)^\[core\][ \t]*(\n|$)"  # a heading of DVC's configuration
+NOTHING = Wanted()
 STRANGERS = """\
 > **{0} here runs the code of whoever made this bundle.** If you do not know them, let it do so in a container without a
 > network, which sees this folder alone{1}.
@@ -61,16 +59,21 @@ def main(arguments: argparse.Namespace) -> None:
     run: Path = arguments.run or (main_run() if os.path.lexists(main_run() / RECORD) else newest_run())
     if run.is_file():
         raise UserError(f"{run} is a file: name the folder of a run; ls models/ lists them.")
-    path, number, remarks = bundle(run, not arguments.without_data)
+    wanted = Wanted(arguments.wheels, arguments.interpreter, arguments.image)
+    path, number, remarks = bundle(run, not arguments.without_data, wanted=wanted, most=arguments.part)
     for sentence in remarks:
         print(f"note: {sentence}.")
-    print(f"{os.path.relpath(path)}: {path.stat().st_size:,} bytes, {number} files")
+    parts = parts_of(path)
+    for part in parts:
+        print(f"{os.path.relpath(part)}: {part.stat().st_size:,} bytes" + (f", {number} files" if part == path else ""))
+    if len(parts) > 1:
+        print("Each part is a zip for the same folder; `samebits unpack` finds the others beside the one it is given.")
     print("Next: upload it, to Zenodo for example; ro-crate-metadata.json in it says what each file is.")
     if project().adopted:
         print(f"A stranger unzips it, installs the packages that {RECORD} lists, and types `samebits reproduce` there.")
         return
     print("A stranger unzips it and types `make reproduce` there, with Python and make; neither Git nor your storage")
-    print("is needed.")
+    print("is needed." if not wanted.wheels else "is needed, and no network.")
     if arguments.without_data:
         print("The data are not in it: `make reproduce` fetches them first, and checks their sha256.")
 
@@ -83,65 +86,85 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("run", nargs="?", type=Path, help="folder of a run (default: the main run)")
     text = "name large or unfree data by address and sha256 alone"
     described.add_argument("--without-data", action="store_true", help=text)
+    text = "also the locked packages, so that no network is needed (only on a computer like the run's)"
+    described.add_argument("--wheels", action="store_true", help=text)
+    described.add_argument("--interpreter", action="store_true", help="also uv's Python, for where there is none")
+    text = "also the container's image, built of the run's locks, as docker save writes it"
+    described.add_argument("--image", action="store_true", help=text)
+    text = "write zips of at most this size, all for the same folder (default: one of any size)"
+    described.add_argument("--part", type=float, metavar="GB", help=text)
     return described
 
 
 def bundle(
-    run: Path, with_data: bool = True, folder: Path | None = None, root: Path | None = None
+    run: Path,
+    with_data: bool = True,
+    folder: Path | None = None,
+    root: Path | None = None,
+    wanted: Wanted = NOTHING,
+    most: float | None = None,
 ) -> tuple[Path, int, list[str]]:
     """Write the bundle of a run (its directory, or the published copy) into a folder, by default dist/ of the project.
 
+    Args:
+        run: the run's folder.
+        with_data: False names the data by address alone.
+        folder: where the zip is to be.
+        root: of the project.
+        wanted: what of `offline/` goes in as well.
+        most: GB of a zip; more are written where one would be larger.
+
     Returns:
-        The zip, the number of files in it, and what is not in it as it is here, in sentences.
+        The (first) zip, the number of files, and what is not in it as it is here, in sentences.
     """
     require_packages("bundle", "rocrate")
     root = root or project().root
-    with tempfile.TemporaryDirectory(prefix="bundle-") as staging:
-        tree, description = Path(staging) / "tree", Path(staging) / METADATA
+    with _staging(root if wanted else None) as staging:
+        tree, description = staging / "tree", staging / METADATA
         collected = collect(run, tree, with_data, root)
+        if wanted:
+            collected.remarks += offline.collect(collected.record, tree, wanted)
+            added = _files(tree / offline.FOLDER)
+            collected.files |= {path.relative_to(tree).as_posix(): path for path in added}
         metadata = read_project(tree)
         description.write_bytes(describe(collected, metadata, with_data))
         files = collected.files | {METADATA: description}
         top = f"{metadata.slug}-{collected.record['run']}" + ("" if with_data else "-without-data")
         path = (folder or root / "dist") / f"{top}.zip"
-        write_zip(path, top, files, collected.record["observed"]["ended"])
-    return path, len(files), collected.remarks
-
-
-def write_zip(path: Path, top: str, files: Mapping[str, Path], ended: str) -> None:
-    """Write a zip of `files`, whose bytes follow from them alone: sorted, all of one time, permissions of a few kinds.
-
-    It unpacks to the folder `top`. `ended` is the time, as the record writes it: `2026-01-31T12:00:00Z`.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    year, *rest = map(int, re.findall(r"\d+", ended)[:6])
-    when = (max(year, 1980), *rest)  # a zip knows no earlier year
-    path.parent.mkdir(parents=True, exist_ok=True)
-    total = sum(source.stat().st_size for source in files.values())
-    bar = Progress(console=Console(file=sys.stderr), transient=True, disable=total < SLOW)
-
-    def write(file: IO[bytes]) -> None:
-        with zipfile.ZipFile(file, "w") as archive, bar:
-            task = bar.add_task("Writing", total=total)
-            for name, source in sorted(files.items()):
-                mode = source.stat().st_mode  # of which counts: whether it is a program, and may be written to
-                permissions = 0o755 if mode & 0o100 else 0o644 if mode & 0o200 else 0o444
-                entry = zipfile.ZipInfo(f"{top}/{name}", when)  # type: ignore[arg-type] # six numbers
-                entry.create_system = 3  # Unix, wherever it is written
-                entry.external_attr = (stat.S_IFREG | permissions) << 16
-                entry.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
-                entry.file_size = source.stat().st_size  # from this, zipfile knows whether the large format is needed
-                with source.open("rb") as content, archive.open(entry, "w") as copy:
-                    shutil.copyfileobj(bar.wrap_file(content, task_id=task), copy, BLOCK)
-
-    try:
-        replace_atomically(path, write)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+        parts = split(files, most)
+        paths = [
+            path if len(parts) == 1 else path.with_name(f"{top}.{n}-of-{len(parts)}.zip")
+            for n in range(1, len(parts) + 1)
+        ]
+        size = sum(source.stat().st_size for source in files.values())
+        if wanted:
+            print(f"Writing {size / 1e6:,.0f} MB into {os.path.relpath(path.parent)}.", flush=True)
+            offline.require_room(root, size)
+        try:
+            for part, content in zip(paths, parts, strict=True):
+                write_zip(part, top, content, collected.record["observed"]["ended"])
+        except BaseException:
+            for part in paths[:-1]:  # of which the last one is missing
+                part.unlink(missing_ok=True)
             raise
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room, then `make bundle` again.") from error
+    return paths[0], len(files), collected.remarks
+
+
+@contextmanager
+def _staging(root: Path | None) -> Iterator[Path]:
+    """Lend a folder for what is to be packed: of the system, or, for what is large, of the project, one at a time."""
+    if root is None:
+        with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
+            yield Path(folder)
+        return
+    place = root / ".cache" / "bundle"
+    with only_process(place.with_suffix(".lock"), place):
+        _delete(place)  # of one that was killed
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place)
 
 
 def collect(run: Path, staging: Path, with_data: bool, root: Path) -> Contents:

@@ -44,6 +44,7 @@ OTHERS = {  # files, and folders
     "tests/": "tests of the code",
     "notebooks/": "views of data and results",
     "reports/": "reports, metrics and verdicts in prose",
+    "offline/": "the locked packages, and what else is needed where no network is",
     "README.md": "how to use the project",
     CITATION: "how to cite",
     "dvc.lock": "what was made of what, by hash",

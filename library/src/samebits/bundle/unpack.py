@@ -11,12 +11,14 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.files import opened
 from ..engine.printing import printable
-from .bundle import BLOCK, METADATA
+from .archive import BLOCK, parts_of
+from .crate import METADATA
 
 MOST = 20  # GB that a bundle may become without being asked for
 WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -37,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     described = argparse.ArgumentParser(description="Unpack a bundle, after looking at what is in it; nothing is run.")
-    described.add_argument("bundle", type=Path, help="a zip that `samebits bundle` made")
+    described.add_argument("bundle", type=Path, help="a zip that `samebits bundle` made, or one of its parts")
     described.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     text = f"that its files may have in all (default: {MOST})"
     described.add_argument("--most", type=float, default=MOST, metavar="GB", help=text)
@@ -48,7 +50,7 @@ def unpack(path: Path, into: Path, most: float = MOST) -> tuple[Path, int, int]:
     """Unpack a bundle into a new folder within `into`.
 
     Args:
-        path: of the zip.
+        path: of the zip; of one of its parts, beside which the others are.
         into: a folder, made if need be.
         most: GB that the files may have in all.
 
@@ -59,8 +61,9 @@ def unpack(path: Path, into: Path, most: float = MOST) -> tuple[Path, int, int]:
         UserError: it is no bundle, has what no bundle has, is too large, or its folder is there already.
     """
     try:
-        with opened(path) as file, zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
+        with ExitStack() as stack:
+            archives = [zipfile.ZipFile(stack.enter_context(opened(part))) for part in _parts(path)]
+            entries = [entry for archive in archives for entry in archive.infolist()]
             top = _look_at(path, entries)
             size, target = sum(entry.file_size for entry in entries), into / top
             if size > most * 1e9:
@@ -73,17 +76,28 @@ def unpack(path: Path, into: Path, most: float = MOST) -> tuple[Path, int, int]:
                     f"{path} would become {size / 1e9:,.1f} GB, and {into} has {free / 1e9:,.1f}: make room."
                 )
             with tempfile.TemporaryDirectory(prefix=".unpack-", dir=into) as folder:
-                files = [entry for entry in entries if not entry.is_dir()]
-                for entry in files:
-                    _write(archive, entry, Path(folder) / entry.filename)
+                for archive in archives:
+                    for entry in archive.infolist():
+                        if not entry.is_dir():
+                            _write(archive, entry, Path(folder) / entry.filename)
                 (Path(folder) / top).rename(target)
-            return target, len(files), size
+            return target, sum(not entry.is_dir() for entry in entries), size
     except OSError as error:
         raise UserError(
             f"{path} cannot be unpacked into {into} ({error.strerror or error}): mend that, then try again."
         ) from error
     except DAMAGED as error:
         raise UserError(f"{path} is no bundle, or damaged ({printable(error)}): fetch it again.") from error
+
+
+def _parts(path: Path) -> list[Path]:
+    """Name the zips of a bundle, of which one is given; a UserError where another one is missing."""
+    parts = parts_of(path)
+    if missing := [part.name for part in parts if part != path and not os.path.lexists(part)]:
+        raise UserError(
+            f"{missing[0]}, another part of {path}, is not beside it: put all {len(parts)} into one folder."
+        )
+    return parts
 
 
 def _look_at(path: Path, entries: list[zipfile.ZipInfo]) -> str:

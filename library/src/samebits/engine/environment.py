@@ -19,6 +19,8 @@ from .determinism import VARIABLES
 from .inputs import input_files
 from .loaded_code import Loaded, package_versions
 
+BASE_IMAGE = "BASE_IMAGE"  # the project's Dockerfile sets it
+
 
 def depended_on(inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
     """Describe what a training with these inputs has depended on besides, so far.
@@ -47,6 +49,7 @@ def describe_environment(loaded: Loaded) -> dict[str, Any]:
             "libc": " ".join(platform.libc_ver()),
             "machine": platform.machine(),
             "container": container(),
+            **({"base image": os.environ[BASE_IMAGE]} if BASE_IMAGE in os.environ and container() else {}),
         },
         "processor": {"model": hardware(torch.device("cpu")), "cores": visible_cores()},
         "gpu": gpu(),

@@ -256,6 +256,8 @@ class Verification:
             print("Installing the recorded packages into a new environment.", flush=True)
             left_out = ("PYTHONPATH", "VIRTUAL_ENV", "EXTRAS")
             kept = {name: value for name, value in os.environ.items() if name not in left_out}
+            if (self.root / "offline").exists():  # by which a bundle needs no network
+                (self.tree / "offline").symlink_to(self.root / "offline")
             install = ["sh", "requirements/install.sh"]
             installed = subprocess.run(install, cwd=self.tree, env=kept | {"VENV": ".venv"})
             if installed.returncode:
