@@ -82,8 +82,6 @@ def main() -> None:
     Path(".cruft.json").write_text(text + "\n", encoding="utf-8")
     if UPDATE:
         return
-    # Compose reads this file: what containers write into the project then belongs to whoever made it.
-    Path(".env").write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n")
     if shutil.which("git") is None:
         with Path(".dvc/config").open("a") as config:
             config.write("    no_scm = true\n")

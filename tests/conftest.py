@@ -110,17 +110,23 @@ def require_docker() -> None:
         pytest.skip("no Docker engine with Compose v2 answers")
 
 
+def give(project: Project, owner: str) -> str:
+    """Give a folder to a user and group, by their numbers in containers; return whose it was."""
+    run = ("docker", "run", "--rm", "--user", "0:0", "--entrypoint", "sh", "--volume", f"{project.path}:/project")
+    command = f"stat -c %u:%g /project && chown --recursive {owner} /project"
+    return project.run(*run, "in-a-container", "-c", command).strip()
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, int]]:
     """Generate a project for another user, and bring it up: trained, and JupyterLab served at a free port."""
     require_docker()
     project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": "in-a-container"}).project)
-    user = USER if os.getuid() == 0 else os.getuid()
     port = free_port()
-    env = f"HOST_UID={user}\nHOST_GID={user}\nJUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\nMLFLOW_PORT={free_port()}\n"
+    env = f"JUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\nMLFLOW_PORT={free_port()}\n"
     (project.path / ".env").write_text(env)
     if os.getuid() == 0:
-        project.run("chown", "--recursive", f"{user}:{user}", ".")
+        project.run("chown", "--recursive", f"{USER}:{USER}", ".")
     try:
         project.run("docker", "compose", "up", "--detach", "--build")
         yield project, port

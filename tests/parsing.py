@@ -76,7 +76,7 @@ def _make(path: Path) -> None:
 
 
 def _dockerfile(path: Path) -> None:
-    words = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "CMD"}
+    words = {"ARG", "FROM", "ENV", "LABEL", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
     lines = re.sub(r"\\\n", " ", path.read_text()).splitlines()
     assert {line.split()[0] for line in lines if line.strip() and not line.startswith("#")} <= words
 
@@ -123,7 +123,7 @@ PARSERS: dict[str, Callable[[Path], Any]] = {
     **dict.fromkeys(
         (".gitignore", ".gitattributes", ".dockerignore", ".dvcignore", ".gitkeep", ".python-version", "LICENSE"), _text
     ),
-    **dict.fromkeys((".env", "py.typed"), _text),
+    "py.typed": _text,
 }
 
 

@@ -30,8 +30,7 @@ def bundles(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """Bundle the main run twice, and once without its data; unsaved secrets lie about in the project."""
     folder = tmp_path_factory.mktemp("bundles")
     environment, local = project.path / ".env", project.path / ".dvc/config.local"
-    content = environment.read_text()
-    environment.write_text(f"{content}TOKEN={SECRET}\n")
+    environment.write_text(f"TOKEN={SECRET}\n")
     local.write_text(f"['remote \"storage\"']\n    password = {SECRET}\n")
     found = {}
     for name, words in {"whole": [], "again": [], "without data": ["DATA=no"]}.items():
@@ -40,7 +39,7 @@ def bundles(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[
         assert f"dist/{path.name}: {path.stat().st_size:,} bytes" in said and "make reproduce" in said
         found[name] = folder / f"{name}.zip"
         path.rename(found[name])
-    environment.write_text(content)
+    environment.unlink()
     local.unlink()
     return found
 

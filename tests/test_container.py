@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IDENTITY, TOKEN, USER, Project
+from .conftest import IDENTITY, TOKEN, USER, Project, give
 from .crates import unzip
 
 pytestmark = pytest.mark.container
@@ -50,7 +49,8 @@ def test_the_results_belong_to_the_caller(served: tuple[Project, int]) -> None:
 
 def test_no_process_is_root(served: tuple[Project, int]) -> None:
     project, _ = served
-    users = project.run("docker", "compose", "exec", "-T", "lab", "sh", "-c", "stat -c %u /proc/[0-9]*").split()
+    stat = ("sh", "-c", "stat -c %u /proc/[0-9]*")
+    users = project.run("docker", "compose", "exec", "-T", "lab", "as-owner", *stat).split()
     assert users and "0" not in users
     image = project.run("docker", "image", "inspect", "--format", "{{.Config.User}}", "in-a-container")
     assert image.strip() == "1000:1000"
@@ -97,6 +97,7 @@ def test_the_devcontainer_waits_for_its_editor_and_has_all_it_needs(served: tupl
     files = ("docker", "compose", "-f", "compose.yaml", "-f", ".devcontainer/compose.yaml")
     lab = json.loads(project.run(*files, "config", "--format", "json"))["services"]["lab"]
     assert lab["command"] == ["sleep", "infinity"]
+    assert "build" in lab  # else the editor asks a registry for the image
     assert not lab.get("depends_on") and not lab.get("ports")
     created = json.loads((project.path / ".devcontainer/devcontainer.json").read_text())["postCreateCommand"]
     project.run(*files, "run", "--rm", "lab", "sh", "-c", f"{created} && make notebook && make train ARGS=debug=fast")
@@ -107,7 +108,6 @@ def test_a_strangers_bundle_is_reproduced_without_a_network(served: tuple[Projec
     project.run("docker", "compose", "run", "--rm", "--no-deps", "train", "make", "bundle")
     (archive,) = (project.path / "dist").iterdir()
     theirs = Project(unzip(archive, tmp_path))
-    shutil.copy(project.path / ".env", theirs.path)
     if os.getuid() == 0:
         project.run("chown", "--recursive", f"{USER}:{USER}", str(theirs.path))
     alone = ("docker", "compose", "run", "--rm", "--no-deps")
@@ -120,28 +120,20 @@ def test_a_strangers_bundle_is_reproduced_without_a_network(served: tuple[Projec
         theirs.run("docker", "compose", "--profile", "alone", "down", "--rmi", "local", "--volumes")
 
 
-def test_whose_the_results_are_follows_from_the_folder(served: tuple[Project, int]) -> None:
-    project, _ = served
-    env = project.path / ".env"
-    before, owner = env.read_text(), project.path.stat()
-    env.unlink()
-    project.make(".env")
-    assert env.read_text() == f"HOST_UID={owner.st_uid}\nHOST_GID={owner.st_gid}\n"
-    env.write_text(before)
-
-
-def test_a_caller_who_is_root_gets_a_link_with_a_token_made_for_it(served: tuple[Project, int]) -> None:
+def test_a_folder_of_root_gets_a_link_with_a_token_made_for_it(served: tuple[Project, int]) -> None:
     """Runs last: it takes the place of the server that the other tests talk to."""
     project, port = served
     env = project.path / ".env"
     before = env.read_text()
-    env.write_text(f"HOST_UID=0\nHOST_GID=0\nJUPYTER_PORT={port}\n")
+    env.write_text(f"JUPYTER_PORT={port}\n")
+    owner = give(project, "0:0")
     project.run("docker", "compose", "up", "--detach", "--no-deps", "--force-recreate", "lab")
     env.write_text(before)
     assert get(port, "/api/contents") == 403
     logs = project.run("docker", "compose", "logs", "--no-color", "lab")
     link = re.search(rf"http://127\.0\.0\.1:{port}(/lab\?token=[0-9a-f]{{32,}})", logs)
     assert link and get(port, link[1]) == 200
+    give(project, owner)
 
 
 def test_a_stranger_reproduces_it_outside_of_the_container(served: tuple[Project, int], tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def test_a_lock_is_written_over_the_pins_that_are_there(folder: Path, upgrade: s
     (folder / "asked.txt").unlink()
     assert len(asked) == len(locks) - 1  # all but samebits.txt
     for line in asked:
-        assert f" --no-annotate{wanted} " in line and "upgrade" not in line.replace(wanted, "", 1)
+        # PyTorch's version is that of pyproject.toml, and an upgrade would leave the hashes of the wheels that are here
+        this = "" if line.endswith("/torch-cpu.txt") else wanted
+        assert f" --no-annotate{this} " in line and "upgrade" not in line.replace(this, "", 1)
     for path, text in locks.items():
         assert path.read_text() == text + "added==1\n" * (path.name != "samebits.txt")
         path.write_text(text)

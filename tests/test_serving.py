@@ -68,6 +68,7 @@ def test_make_serve_is_enough(project: Project, tmp_path: Path) -> None:
 def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int], tmp_path: Path) -> None:
     project, _ = served
     port = free_port()
+    project.path.chmod(0o700)  # read by its owner alone
     environment = project.path / ".env"
     environment.write_text(f"{environment.read_text()}SERVE_TOKEN={TOKEN}\nSERVE_PORT={port}\n")
     project.run("docker", "compose", "up", "--detach", "--build", "serve")
@@ -84,7 +85,7 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
             "lab",
             "python",
             "-m",
-            "handwritten_digits.predict",
+            "in_a_container.predict",
         )
         (project.path / "reports/rows.csv").write_text("\n".join(",".join(map(str, row)) for row in ROWS))
         printed = project.run(*inside, "reports/rows.csv", "--json")
@@ -93,9 +94,10 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
         assert project.run("docker", "compose", "port", "serve", "8000").strip() == f"127.0.0.1:{port}"
         log = project.run("docker", "compose", "logs", "--no-color", "serve")
         assert re.search(rf"http://127\.0\.0\.1:{port}/\?token=", log)
-        users = project.run("docker", "compose", "exec", "-T", "serve", "sh", "-c", "stat -c %u /proc/[0-9]*").split()
+        exec_ = ("docker", "compose", "exec", "-T", "serve", "as-owner", "sh", "-c")
+        users = project.run(*exec_, "stat -c %u /proc/[0-9]*").split()
         assert users and "0" not in users
-        project.run("docker", "compose", "exec", "-T", "serve", "sh", "-c", "! touch /project/x && ! touch /x")
+        project.run(*exec_, "! touch /project/x && ! touch /x")
         sizes = {
             name: int(project.run("docker", "image", "inspect", "--format", "{{.Size}}", name))
             for name in ("in-a-container", "in-a-container-serve")
@@ -103,4 +105,5 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
         print({name: f"{size / 1e6:.0f} MB" for name, size in sizes.items()})
         assert sizes["in-a-container-serve"] <= MOST_OF_TRAINING * sizes["in-a-container"], sizes
     finally:
+        project.path.chmod(0o755)
         project.run("docker", "compose", "rm", "--stop", "--force", "serve")

@@ -16,8 +16,8 @@ remembered() { # by the environment; where there is none, by the bundle that bri
     sed -n "s/^$1=//p" "$choices" 2>/dev/null || true
 }
 
-[ -w . ] || fail "this folder is not writable for user $(id -u): run the command as its owner; for a container, write" \
-    "HOST_UID and HOST_GID into .env (make up does)."
+[ -w . ] || fail "this folder is not writable for user $(id -u): run the command as its owner, as make up and" \
+    "docker compose do by themselves, and in a container that runs: docker compose exec lab as-owner <command>."
 accelerator=${ACCELERATOR:-$(remembered accelerator)}
 if [ -z "$accelerator" ]; then
     accelerator=cpu

@@ -50,7 +50,7 @@ STRANGERS = """\
 > network, which sees this folder alone{1}.
 
 """
-BY_DOCKER = ": `docker compose run --rm alone`, once you have read compose.yaml, which is theirs, too"
+BY_DOCKER = ": `docker compose run --rm alone`, once you have read compose.yaml and Dockerfile, which are theirs, too"
 INSTEAD = "bundle a run of the code here: `make train`, then `make bundle`"
 
 
