@@ -63,9 +63,8 @@ def split(files: Mapping[str, Path], most: float | None) -> list[dict[str, Path]
     limit = float("inf") if most is None else most * 1e9 - 1000  # the end of a zip
     left = limit
     for name in sorted(files, key=lambda name: (name.startswith(LAST), name)):
-        size = (
-            files[name].stat().st_size * 1.001 + 2 * len(name.encode()) + 1000
-        )  # what a zip notes; what does not pack
+        # besides the file: what a zip notes of it, twice, and what deflating adds to what does not pack
+        size = files[name].stat().st_size * 1.001 + 2 * len(name.encode()) + 1000
         if size > limit:
             raise UserError(f"{name} has {size / 1e9:,.3f} GB, more than a part of {most:g} GB: choose larger parts.")
         if size > left:
