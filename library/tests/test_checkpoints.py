@@ -131,11 +131,12 @@ def test_a_checkpoint_holds_the_state_of_its_step_though_it_is_written_later(tra
 
 @pytest.mark.usefixtures("later")
 def test_a_full_disk_is_said_though_it_was_noticed_later(train: Train, cut_off: Short) -> None:
-    test_a_full_disk_leaves_the_last_checkpoint_intact(train, cut_off, "full later", 1)
+    # the second may have been written before the disk was full, or not
+    test_a_full_disk_leaves_the_last_checkpoint_intact(train, cut_off, "full later", (1, 2))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(
-    train: Train, cut_off: Short, name: str = "full", last: int = 2
+    train: Train, cut_off: Short, name: str = "full", last: tuple[int, ...] = (2,)
 ) -> None:
     """The disk is a limit on the size of files, which the system enforces in the middle of a write."""
 
@@ -152,8 +153,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (models,) = cut_off[0].parents[1].glob(name)
     (run,) = models.glob("debug-*")
-    whole = [f"resume-{step:09}.ckpt" for step in range(1, last + 1)]
-    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == whole
+    whole = [[f"resume-{step:09}.ckpt" for step in range(1, newest + 1)] for newest in last]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] in whole
     assert outcome(train(name, overrides=SHORT)[0]) == cut_off[1]
 
 
