@@ -67,7 +67,8 @@ find_python() { # of the PATH, or one that uv knows of, or fetches
         --disable-pip-version-check --require-hashes -r requirements/uv.txt; then uv=$aside/bin/uv; fi
     if ! python=$("$uv" python find --system "$version" 2>/dev/null); then
         echo "Python $version was not found on this machine: uv fetches it."
-        "$uv" python install --no-bin "$version" && python=$("$uv" python find --system "$version") || python=
+        (unset UV_OFFLINE && "$uv" python install --no-bin "$version") && # offline.sh may not have one
+            python=$("$uv" python find --system "$version") || python=
     fi
     rm -rf "$aside"
     [ "$(version_of "$python")" = "$version" ] || fail "Python $version was not found, and could not be fetched, as it" \
