@@ -151,7 +151,9 @@ def _files(tree: Path, locks: Sequence[str], python: str) -> dict[str, dict[str,
         words += ["--python", sys.executable, "--python-version", version, "--output-file", "pylock.offline.toml"]
         words += [f"requirements/{name}.txt" for name in locks]
         source = ". requirements/torch-source.sh; " if "torch-cpu" in locks else ""
-        where = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": "here"} if (tree / "here").exists() else {}
+        where = {}
+        if (tree / "here").exists():
+            words, where = [*words, "--no-index"], {"UV_FIND_LINKS": "here"}
         _run(
             ["sh", "-c", f'{source}exec "$@"', "sh", *words],
             f"the packages could not be found, {AGAIN}",
