@@ -42,15 +42,19 @@ def holds(name: str, content: str = "x", mode: int = stat.S_IFREG | 0o644) -> Ch
     return lambda archive: archive.writestr(entry(name, mode), content)
 
 
-def is_refused(path: Path, folder: Path, said: str, most: float = 1) -> None:
-    outside = folder / "outside"
-    outside.mkdir()
+def refuses(path: Path, into: Path, said: str, most: float) -> None:
     try:
-        unpack.unpack(path, outside / "into", most)
+        unpack.unpack(path, into, most)
     except UserError as error:
         assert said in str(error) and str(error).isprintable(), error
     else:
         raise AssertionError("it was unpacked")
+
+
+def is_refused(path: Path, folder: Path, said: str, most: float = 1) -> None:
+    outside = folder / "outside"
+    outside.mkdir()
+    refuses(path, outside / "into", said, most)
     assert not any(each.is_file() or each.is_symlink() or each.name == TOP for each in outside.rglob("*"))
     assert sorted(each.name for each in folder.iterdir() if each != path) == ["outside"]
 
@@ -151,12 +155,7 @@ def part_has(said: str, folder: Path, change: Change, most: float = 1) -> None:
 
 
 def is_refused_in(folder: Path, path: Path, said: str, most: float = 1) -> None:
-    try:
-        unpack.unpack(path, folder / "into", most)
-    except UserError as error:
-        assert said in str(error) and str(error).isprintable(), error
-    else:
-        raise AssertionError("it was unpacked")
+    refuses(path, folder / "into", said, most)
     assert not (folder / "into").exists() or not list((folder / "into").iterdir())
 
 
