@@ -223,3 +223,7 @@ def test_uv_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(UserError, match="then make setup INSTALLER=uv"):
         offline._uv()
+
+
+def test_a_python_alone_is_not_passed_over_in_silence() -> None:
+    assert offline.Wanted(python=True) and not offline.Wanted()

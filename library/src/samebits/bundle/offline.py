@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from packaging.utils import canonicalize_name, canonicalize_version
+
+from ..doctor.packages import read_lock
 from ..engine.errors import UserError
 from ..engine.files import file_sha256
 from ..engine.project import project
@@ -31,7 +33,6 @@ CHOICES = "choices"  # accelerator and extras, which install.sh then takes by it
 SUMS = "SHA256SUMS"  # of packages and Python, which it compares first
 IMAGE = "image.tar"
 SERVICE = "alone"  # of compose.yaml: what runs a stranger's bundle
-LOCKED = re.compile(r"(?m)^([A-Za-z0-9][^\s\[=]*\S*==[^\\\n]*)")  # a package in a lock, with its marker
 AGAIN = "as it says above: mend that, then `make bundle` again; nothing was written"
 README = """\
 > No network is needed: `make reproduce` takes the packages from `offline/`. They are those for Python {python} on
@@ -51,7 +52,7 @@ class Wanted:
     image: bool = False  # also what `docker save` makes of the container's image
 
     def __bool__(self) -> bool:
-        return self.wheels or self.image
+        return self.wheels or self.python or self.image  # of Python alone, `collect` says what it goes with
 
 
 def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
@@ -111,22 +112,18 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
 
 def installed_locks(folder: Path, packages: dict[str, str]) -> list[str]:
     """Name the locks in a folder that these packages (name and version) came from; uv's and build's always."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     found: list[str] = []
-    versions: dict[str, str] = {canonicalize_name(name): version for name, version in packages.items()}
+    versions: dict[str, str] = {canonicalize_name(each): canonicalize_version(packages[each]) for each in packages}
     for lock in sorted(folder.glob("*.txt")):
-        pins = [Requirement(text) for text in LOCKED.findall(lock.read_text(encoding="utf-8"))]
-        pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
-        installed = ((pin, versions.get(canonicalize_name(pin.name))) for pin in pins)
-        there = all(version and pin.specifier.contains(version, prereleases=True) for pin, version in installed)
+        listed = read_lock(lock.read_text(encoding="utf-8"))
+        pins = {name: each.version for name, each in listed.items() if not each.wheel}
+        there = all(versions.get(name) == version for name, version in pins.items())
         other = lock.stem.startswith("torch-") and any(name.startswith("torch-") for name in found)
         if lock.stem in ("main", "uv", "build") or (pins and there and not other):
             found.append(lock.stem)
     if not any(name.startswith("torch-") for name in found):
         raise UserError(
-            f"PyTorch {versions.get('torch')} of the run is in no lock of requirements/, so its wheel is not known:"
+            f"PyTorch {packages.get('torch')} of the run is in no lock of requirements/, so its wheel is not known:"
             " bundle the run without WHEELS=yes."
         )
     return found

@@ -84,6 +84,8 @@ def main(device: str) -> None:
     before_torch(settings)
     import torch
 
+    from ..engine.fingerprint import add_tensors
+
     after_torch(settings)
     torch.manual_seed(0)
     images = torch.randn(SAMPLES, 1, SIDE, SIDE).to(device)
@@ -101,8 +103,7 @@ def main(device: str) -> None:
         if not torch.isfinite(loss):
             raise SystemExit(f"the loss of the {name} is {loss.item()}")
         sha256 = hashlib.sha256()
-        for tensor in network.state_dict().values():
-            sha256.update(tensor.cpu().numpy().tobytes())
+        add_tensors(sha256, [tensor.cpu() for tensor in network.state_dict().values()])
         found[name] = sha256.hexdigest()
     print(json.dumps(found))
 
