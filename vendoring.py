@@ -76,7 +76,7 @@ def main() -> None:
     (PROJECT / "requirements/samebits.txt").write_text(lock(wheel), encoding="utf-8", newline="\n")
     pyproject = PROJECT / "pyproject.toml"
     version = wheel.name.split("-")[1]
-    text = re.sub(r'("samebits\[[a-z,]*\]==)[^"]+', rf"\g<1>{version}", pyproject.read_text(encoding="utf-8"))
+    text = re.sub(r"vendor/samebits-.*?-py3", f"vendor/samebits-{version}-py3", pyproject.read_text(encoding="utf-8"))
     pyproject.write_text(text, encoding="utf-8", newline="\n")
     print(f"vendor/{wheel.name}: {wheel.stat().st_size // 1000} kB, locked by its hash in requirements/samebits.txt")
 

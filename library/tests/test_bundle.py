@@ -177,7 +177,10 @@ def test_edits_of_the_library_go_in_with_its_source_alone(trained: Path, tmp_pat
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rocrate", None)
-    with pytest.raises(UserError, match=r"^this needs rocrate, not .*: pip install 'samebits\[bundle\]'\.$"):
+    with pytest.raises(
+        UserError,
+        match=r"^this needs rocrate, not .* `make setup EXTRAS=dev`, .* `pip install 'samebits\[bundle\]'`\.$",
+    ):
         bundle(run, folder=tmp_path / "dist")
 
 

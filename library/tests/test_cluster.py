@@ -167,7 +167,7 @@ def test_what_fails_is_named_and_not_submitted_again(workspace: Path, tmp_path: 
         (["cluster=local,slurm", "seed=0,1"], "cluster=local,slurm names several values"),
         (["cluster=slurm", "cluster.time=1:00", "seed=0,1"], "cluster.time is '1:00', but must be a time in quotes"),
         (["cluster=slurm", "seed=0,1"], "there is no sbatch on this computer"),
-        (["cluster=slurm", "seed=0,1"], "cluster=slurm needs the package submitit: run `make setup EXTRAS=slurm`"),
+        (["cluster=slurm", "seed=0,1"], "cluster=slurm needs the package submitit: run `make setup`"),
         (["cluster=ray", "seed=0,1"], "cluster=ray needs the package ray: run `make setup EXTRAS=ray`"),
     ],
 )

@@ -155,10 +155,10 @@ def test_any_failure_of_the_remote_is_one_sentence() -> None:
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     serve = module("samebits.serve")
     monkeypatch.setitem(sys.modules, "dvc", None)
-    with pytest.raises(UserError, match=r"^this needs dvc, not .*: pip install 'samebits\[share\]'\.$"):
+    with pytest.raises(UserError, match=r"^this needs dvc, not .*, `pip install 'samebits\[share\]'`\.$"):
         shared.pull_main(Namespace())
     monkeypatch.setitem(sys.modules, "jupyterlab", None)
-    with pytest.raises(UserError, match=r"^this needs jupyterlab, not .*: pip install 'samebits\[serve\]'\.$"):
+    with pytest.raises(UserError, match=r"^this needs jupyterlab, not .*, `pip install 'samebits\[serve\]'`\.$"):
         serve.lab_main([])
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UserError, match=r"^mlflow is not installed: make setup EXTRAS=mlflow"):

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Installs exactly what the locks say into $VENV, and does nothing when that has been done.
+# Installs exactly what the locks say into $VENV, and does nothing when that has been done: what a training needs, and what
+# the command that asks for it needs besides, which stays.
 #   ACCELERATOR  cpu or cuda    (default: as before; the first time, cuda where nvidia-smi finds a GPU)
 #   INSTALLER    uv or pip      (default: uv)
-#   EXTRAS       trackers (tensorboard, mlflow, wandb), kinds of DVC remotes (s3, gs, azure), ray and serve, in any
-#                combination, each with a lock of that name (default: as before)
+#   EXTRAS       trackers (tensorboard, mlflow, wandb), kinds of DVC remotes (s3, gs, azure), ray, serve, and dev for
+#                reports, notebooks, tests and style, in any combination, each with a lock of that name (default: as before)
+#   NEEDS        some of these that are to be there besides, as make says
 set -eu
 cd "$(dirname "$0")/.."
 fail() { echo "error: $*" >&2; exit 2; }
@@ -26,6 +28,10 @@ fi
 case $accelerator in cpu | cuda) ;; *) fail "ACCELERATOR is '$accelerator', but must be cpu or cuda." ;; esac
 case $INSTALLER in uv | pip) ;; *) fail "INSTALLER is '$INSTALLER', but must be uv or pip." ;; esac
 extras=${EXTRAS:-$(remembered extras)}
+kept=$(remembered extras | grep -ow dev || true) # its programs check each commit
+for need in ${NEEDS:-} $kept; do
+    case " $extras " in *" $need "*) ;; *) extras="${extras:+$extras }$need" ;; esac
+done
 
 locks="requirements/main.txt requirements/torch-$accelerator.txt"
 [ ! -e requirements/samebits.txt ] || locks="$locks requirements/samebits.txt" # gone after make eject
@@ -77,7 +83,12 @@ find_python() { # of the PATH, or one that uv knows of, or fetches
 }
 python=$VENV/bin/python
 whole=
-if [ -e "$VENV/.installed" ] && [ "$(version_of "$python")" = "$version" ]; then whole=yes; fi
+linked=
+if [ -e "$VENV/.installed" ] && [ "$(version_of "$python")" = "$version" ]; then
+    whole=yes
+    # a training may be at work: what is there and right is left alone
+    [ "$before" != "$PWD" ] || [ -n "$(find pyproject.toml -newer "$VENV/.installed")" ] || linked=yes
+fi
 [ -n "$whole" ] || find_python
 # One at a time. The lock is on this file, is handed on to all that is started below, and goes with the last of them.
 [ "${1:-}" = locked ] || exec "$python" -c 'import fcntl, os, signal, sys
@@ -114,25 +125,37 @@ fi
 } || unfinished "the environment $VENV could not be made"
 # What is installed: each package of the locks with its hashes, and the sha256 of the list of files that each one brought.
 # .installed keeps it, for what installers do not look at: that the lock has other hashes of the version that is there.
-notes() {
+locked() {
     # shellcheck disable=SC2086
     sed -e :a -e '/\\$/N; s/ *\\\n */ /; ta' requirements/build.txt requirements/uv.txt $locks
+}
+present() {
     "$VENV/bin/python" -c 'import hashlib, pathlib, sys
 for path in sorted(pathlib.Path(sys.argv[1]).glob("lib/python*/site-packages/*.dist-info/RECORD")):
     print(path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest())' "$VENV"
 }
-names() { # of packages, in lines of notes
-    sed -nE 's|^\./vendor/([^-]*)-.*|\1|p; s/^([A-Za-z0-9][^ =]*)==.*/\1/p; s/-[^-]*\.dist-info .*//p' | sort -u
+names() { # of packages, in such lines
+    sed -nE 's|^\./vendor/([^-]*)-.*|\1|p; s/^([A-Za-z0-9][^ =]*)==.*/\1/p; s/-[^-]*\.dist-info .*//p' | tr 'A-Z_.' 'a-z--' | sort -u
 }
+own=$(sed -n 's/^name = "\(.*\)"/\1/p' pyproject.toml | sed 1q | tr 'A-Z_.' 'a-z--')
 changed=
-[ -z "$whole" ] || changed=$(notes | grep -vxFf "$VENV/.installed" | names | grep -vx pip || true)
+removed=
+if [ -n "$whole" ]; then
+    changed=$({ locked && present; } | grep -vxFf "$VENV/.installed" || true)
+    case $changed in *.dist-info*) linked= ;; esac
+    changed=$(echo "$changed" | names | grep -vxe pip || true)
+    wanted=$(locked | names)
+    removed=$(present | names | grep -vxFe "$wanted" -e "$own" -e pip | tr '\n' ' ' || true)
+fi
 rm -f "$VENV/.installed"
-if [ -n "$whole" ]; then # what is not as noted, and the library, which is not in the locks after make eject
+if [ -n "$changed$removed" ]; then # what is not as noted, and what no lock has
     # shellcheck disable=SC2086
-    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes samebits $changed 2>/dev/null || whole=
+    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes $changed $removed 2>/dev/null || whole=
+    [ -z "$removed" ] || echo "Removed, as none of these locks has it: $removed"
 fi
 if [ -z "$whole" ]; then
     find "$VENV/" -mindepth 1 -maxdepth 1 ! -name .choices -exec rm -rf {} +
+    linked=
     find_python # again: the PATH may lead into what has just been removed
     "$python" -m venv "$VENV" || unfinished "the environment $VENV could not be made (Debian and Ubuntu want:" \
         "apt install python$version-venv)"
@@ -140,7 +163,7 @@ fi
 echo "Installing the locked packages ($accelerator${extras:+, }$extras) into $VENV with $INSTALLER."
 
 # The locked uv, which pip has checked, and not one of the PATH. Packages that come as source are built with the locked
-# setuptools: build isolation would fetch one without a hash.
+# setuptools, the project with the locked hatchling: build isolation would fetch them without a hash.
 tools="-r requirements/build.txt"
 [ "$INSTALLER" = pip ] || tools="$tools -r requirements/uv.txt"
 # shellcheck disable=SC2086
@@ -148,22 +171,29 @@ tools="-r requirements/build.txt"
     unfinished "the installer could not be installed"
 if [ "$INSTALLER" = uv ]; then
     [ "$accelerator" = cuda ] || . requirements/torch-source.sh
-    # shellcheck disable=SC2086 # bytecode: without it, every start would take seconds longer
-    "$VENV/bin/uv" pip sync --python "$VENV/bin/python" --require-hashes --no-build-isolation --compile-bytecode $locks ||
+    # shellcheck disable=SC2046,SC2086 # bytecode: without it, every start would take seconds longer
+    "$VENV/bin/python" requirements/progress.py "$VENV/bin/uv" pip install --python "$VENV/bin/python" --require-hashes \
+        --no-deps --no-build-isolation --compile-bytecode $(printf -- '-r %s ' $locks) ||
         unfinished "the packages could not be installed"
 else
     # shellcheck disable=SC2046,SC2086
-    "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes --no-deps --no-build-isolation $(printf -- '-r %s ' $locks) ||
+    "$VENV/bin/python" requirements/progress.py "$VENV/bin/python" -m pip install --disable-pip-version-check \
+        --require-hashes --no-deps --no-build-isolation $(printf -- '-r %s ' $locks) ||
         unfinished "the packages could not be installed (if pip misses torch: PyTorch's CPU build is not among those that it" \
             "finds by itself, so set PIP_FIND_LINKS=<folder with the wheel> or PIP_EXTRA_INDEX_URL=<the CPU index that" \
             "pytorch.org names>, or use uv)"
 fi
-if [ -d src ]; then # not so while a container image is built: there the project is mounted later
+if [ -d src ] && [ -z "$linked" ]; then # not so while a container image is built: there the project is mounted later
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable . ||
         unfinished "the project could not be installed into its environment"
 fi
-if [ -d .git ] && [ "$VENV" = .venv ]; then # the hooks in .pre-commit-config.yaml run from there
-    "$VENV/bin/python" -m pre_commit install >/dev/null || echo "The checks before each commit were not installed (pre-commit)."
-fi
-{ (echo "$state" && notes) >"$VENV/.installed.new" && mv -f "$VENV/.installed.new" "$VENV/.installed"; } ||
+case " $extras " in
+    *" dev "*)
+        if [ -d .git ] && [ "$VENV" = .venv ]; then # the hooks in .pre-commit-config.yaml run from there
+            "$VENV/bin/python" -m pre_commit install >/dev/null ||
+                echo "The checks before each commit were not installed (pre-commit)."
+        fi
+        ;;
+esac
+{ (echo "$state" && locked && present) >"$VENV/.installed.new" && mv -f "$VENV/.installed.new" "$VENV/.installed"; } ||
     unfinished "the environment $VENV is not complete"

@@ -41,20 +41,23 @@ for wheel in vendor/samebits-*.whl; do
     [ ! -e "$wheel" ] || echo "samebits @ ./$wheel"
 done >"$work/library"
 printf '%s!=2.6.2,!=2.6.3\n' lightning pytorch-lightning >"$work/malicious"
-compile main.txt pyproject.toml -c "$work/malicious" -c "$work/library" --group dev --override "$work/override" \
-    --no-emit-package torch --no-emit-package samebits
-# what main.txt holds need not stand in the others
-rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
+sed 's| @ {root:uri}[^"]*||' pyproject.toml >"$work/pyproject.toml" # which uv would have to build a package to read
+project="$work/pyproject.toml --no-sources -c $work/malicious -c $work/library --override $work/override
+    --no-emit-package torch --no-emit-package samebits"
 # shellcheck disable=SC2086
 {
+    compile main.txt $project
+    # what main.txt holds need not stand in the others
+    rest="-c $work/main.txt $(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' "$work/main.txt")"
+    compile dev.txt $project --group "$work/pyproject.toml:dev" $rest
+    rest="$rest -c $work/dev.txt" # some of which an extra needs without the rest
     printf "torch==%s+cpu ; sys_platform == 'linux'\ntorch==%s ; sys_platform != 'linux'\n" "$torch" "$torch" |
         (upgrade= && compile torch-cpu.txt - $rest) # a folder of wheels has not all of them: hashes stay with the version
     (unset UV_FIND_LINKS UV_TORCH_BACKEND && echo "torch==$torch" | compile torch-cuda.txt - $rest)
     for extra in serve tensorboard mlflow wandb s3 gs azure ray; do
-        compile $extra.txt pyproject.toml -c "$work/library" --extra $extra --override "$work/override" \
-            --no-emit-package torch --no-emit-package samebits $rest
+        compile $extra.txt $project --extra $extra $rest
     done
-    echo setuptools | compile build.txt - -c "$work/main.txt"
+    printf 'hatchling\nsetuptools\n' | compile build.txt - -c "$work/main.txt" -c "$work/dev.txt"
     echo uv | compile uv.txt -
 }
 mv "$work"/*.txt requirements/

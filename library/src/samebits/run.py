@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -292,7 +293,7 @@ def finish_record(
         metrics: exact floats.
         digests: of the weights, from `weights.save`.
     """
-    from .engine import environment
+    from .engine import environment, locks
     from .engine.callbacks import ResourceUsage
     from .engine.trainer import callbacks_of
 
@@ -305,6 +306,13 @@ def finish_record(
             f" changes there part of a run's id, move such code into {package}/, and import it by its name."
         )
     warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
+    others = {} if project().adopted else locks.unlocked(project().root, Path(sys.prefix), described)
+    if others:
+        names = "; ".join([*(f"{name} {text}" for name, text in list(others.items())[:3]), *["..."][: len(others) - 3]])
+        warn(
+            f"the environment is not what the locks in requirements/ say ({names}): the record lists where; to train in"
+            " the locked one: make train."
+        )
     (usage,), source = callbacks_of(trainer, ResourceUsage), project().source
     observed = {
         "status": "finished",
@@ -313,6 +321,7 @@ def finish_record(
         "parameters": sum(each.numel() for each in trainer.lightning_module.parameters()),
         "history": file_sha256(run.directory / HISTORY),
         "touched": found["touched"],
+        "unlocked": others,
         "hash_seed": os.environ.get("PYTHONHASHSEED"),
         "clock": sorted(found["clock"]) + observer.find_dates({name: source / name for name in run.inputs["code"]}),
     }

@@ -22,9 +22,9 @@ from urllib.parse import unquote, urlparse
 
 from packaging.utils import canonicalize_name, canonicalize_version
 
-from ..doctor.packages import read_lock
 from ..engine.errors import UserError
 from ..engine.files import file_sha256
+from ..engine.locks import read_lock
 from ..engine.project import project
 from ..engine.record import Record
 

@@ -80,6 +80,7 @@ def unhook(text: str, requirements: list[str]) -> str:
     head = DEPENDENCY.sub(needed, head)
     head += '\n[project.scripts]\nsamebits = "samebits.cli:main"\n' if "[project.scripts]" not in head else ""
     tools, packages = re.subn(r'^(packages = \["src/[^]]*)\]', r'\1, "src/samebits"]', tools, count=1, flags=re.M)
+    tools = re.sub(r"^samebits = \{ path = .*\n", "", tools, flags=re.M)  # of [tool.uv.sources]
     text = head + tool + tools
     for table, key, path in (("ruff", "extend-exclude", "src/samebits"), ("mypy", "exclude", "^src/samebits/")):
         text, extended = re.subn(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import sysconfig
-import tomllib
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,45 +22,19 @@ from importlib.machinery import PathFinder
 from importlib.util import cache_from_source
 from pathlib import Path
 
-from packaging.markers import Marker
 from packaging.utils import canonicalize_name, canonicalize_version
 from rich.console import Console
 from rich.progress import Progress
 
 from ..engine.files import file_sha256
 from ..engine.loaded_code import STARTUP, Package, base64_of, installed, is_code, is_foreign
+from ..engine.locks import WITHOUT_LOCK, Locked, chosen_locks, own_name, read_lock, read_locks
 from ..engine.project import Project
 from . import ATTENTION, PROBLEM, Check
 
 SECTION = "packages"
 MOST_NAMES = 4  # in a line
-WITHOUT_LOCK = {"pip"}  # Python's own brings it
 OF_VIRTUALENV = ("_virtualenv.py", "_virtualenv.pth")
-REQUIREMENT = re.compile(
-    r"(?:\./(?P<wheel>\S*?(?P<project>[^/\s-]+)-(?P<built>[^-\s]+)-\S+\.whl)"
-    r"|(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;]+))\s*(?:;(?P<marker>.*?))?(?=\s--hash|\s*$)"
-)
-
-
-@dataclass(frozen=True)
-class Locked:
-    """A package as a lock has it."""
-
-    version: str
-    hashes: frozenset[str]  # of the wheels, any of which may be installed; hexadecimal
-    wheel: str = ""  # its path in the project, where it has one
-
-
-def read_lock(text: str) -> dict[str, Locked]:
-    """Read the packages of a lock that this system is to have, by their names."""
-    found: dict[str, Locked] = {}
-    for line in re.sub(r" *\\\n *", " ", text).splitlines():
-        match = REQUIREMENT.match(line)
-        if match and (not match["marker"] or Marker(match["marker"]).evaluate()):
-            hashes = frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
-            version = canonicalize_version(match["version"] or match["built"])
-            found[canonicalize_name(match["name"] or match["project"])] = Locked(version, hashes, match["wheel"] or "")
-    return found
 
 
 @dataclass
@@ -76,23 +49,13 @@ class Environment:
     def of(cls, here: Project) -> Environment:
         """Find the locks, by what `make setup` was told, else by the build of PyTorch that is here."""
         found = cls(here.root)
-        if here.adopted or not (here.root / "requirements/main.txt").exists():
-            return found
-        kept = found.prefix / ".choices"
-        rows = (line.partition("=") for line in (kept.read_text().splitlines() if kept.exists() else ()))
-        choices = {name: value for name, _, value in rows}
         version = next((each.version for each in installed().get("torch", ())), "")
-        accelerator = choices.get("accelerator") or ("cpu" if version.endswith("+cpu") else "cuda")
-        names = ("main", f"torch-{accelerator}", "samebits", *choices.get("extras", "").split())
-        found.locks = [name for name in names if (here.root / f"requirements/{name}.txt").exists()]
+        found.locks = [] if here.adopted else chosen_locks(here.root, found.prefix, version)
         return found
 
     def locked(self, *names: str) -> dict[str, Locked]:
         """Read locks, by default those that must be installed."""
-        found: dict[str, Locked] = {}
-        for path in (self.root / f"requirements/{name}.txt" for name in names or self.locks):
-            found |= read_lock(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return found
+        return read_locks(self.root, names or self.locks)
 
     def notes(self) -> str | None:
         """Read what the last `make setup` has noted; None where there is nothing, or only what older ones did."""
@@ -151,7 +114,7 @@ def _versions(here: Environment) -> Iterator[Check]:
         for name, each in wanted.items()
         if name in present and present[name] != each.version
     ]
-    known = wanted.keys() | here.locked("build", "uv").keys() | WITHOUT_LOCK | {_own_name(here.root)}
+    known = wanted.keys() | here.locked("build", "uv").keys() | WITHOUT_LOCK | {own_name(here.root)}
     more = [f"{name} {version}" for name, version in present.items() if name not in known]
     count = Counter((name, each.folder) for name, each in own_packages())
     if twice := [name for (name, _), number in count.items() if number > 1]:
@@ -165,11 +128,6 @@ def _versions(here: Environment) -> Iterator[Check]:
     if more:
         names = " ".join(each.partition(" ")[0] for each in more)
         yield Check(SECTION, "in no lock", few(more), ATTENTION, f"{sys.executable} -m pip uninstall {names}")
-
-
-def _own_name(root: Path) -> str:
-    described = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    return canonicalize_name(str(described.get("project", {}).get("name", "")))
 
 
 def _wheels(here: Environment) -> Iterator[Check]:

@@ -33,7 +33,7 @@ def require_packages(extra: str, *packages: str) -> None:
     """Refuse to go on without packages that only some commands need.
 
     Args:
-        extra: of the distribution, which names them.
+        extra: of the distribution, which names them; in a project of repro-template's, the lock dev.txt has all these.
         packages: by the names that are imported.
 
     Raises:
@@ -41,4 +41,7 @@ def require_packages(extra: str, *packages: str) -> None:
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise UserError(f"this needs {' and '.join(missing)}, not installed here: pip install 'samebits[{extra}]'.")
+        raise UserError(
+            f"this needs {' and '.join(missing)}, not installed here: run `make setup EXTRAS=dev`, or where there is no"
+            f" such target, `pip install 'samebits[{extra}]'`."
+        )

@@ -14,14 +14,13 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from ..engine.config import get
-from ..engine.errors import UserError
+from ..engine.errors import UserError, require_packages
 from ..engine.files import json_sha256
 from ..engine.project import project
 from ..engine.record import HISTORY, RESTORE
@@ -48,11 +47,7 @@ def search(overrides: list[str], workers: int = 1) -> int:
     Raises:
         UserError: a setting is wrong, a package is missing, or the storage has a search of this name with others.
     """
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise UserError(
-            f"a search needs packages that are not here ({', '.join(missing)}): run `make setup`, or where there is no"
-            " such target, `pip install 'samebits[search]'`."
-        )
+    require_packages("search", *PACKAGES)
     from .search_config import read_search
     from .study import Study, storage_errors
 

@@ -48,10 +48,10 @@ def choose_executor(cfg: DictConfig) -> Executor:
             return SlurmExecutor()
         return RayExecutor(cfg.cluster.address) if name == "ray" else Executor()
     except ImportError:
-        package = "submitit" if name == "slurm" else "ray"
+        package, setup = ("submitit", "make setup") if name == "slurm" else ("ray", "make setup EXTRAS=ray")
         raise UserError(
-            f"cluster={name} needs the package {package}: run `make setup EXTRAS={name}`, or where there is no such"
-            f" target, `pip install 'samebits[{name}]'`."
+            f"cluster={name} needs the package {package}: run `{setup}`, or where there is no such target,"
+            f" `pip install 'samebits[{name}]'`."
         ) from None
 
 

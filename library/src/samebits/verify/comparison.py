@@ -349,6 +349,7 @@ def describe(run: Path, record: Record) -> list[tuple[str, str]]:
         ("code", code),
         ("remote", source.get("remote")),
         *five_lines(record),
+        ("unlocked", "; ".join(f"{name} {text}" for name, text in observed.get("unlocked", {}).items())),
         ("lock", "" if inputs["lock"] else "none: the record's environment lists what was installed; it names no run"),
         ("data", f"{origin.get('title') or section(config, 'data').get('name') or ', '.join(project().data or ())}"),
         *((key, origin.get(key)) for key in ("licence", "address", "card")),
