@@ -1,6 +1,6 @@
 """Runs an installer and shows what it is at in one line; all that it said where it fails.
 
-    python requirements/progress.py uv pip install -r requirements/main.txt
+install.sh calls `python requirements/progress.py uv pip install -r requirements/main.txt`.
 """
 
 import queue
