@@ -1,8 +1,8 @@
-"""Installation: `make setup` of a new project from empty caches, with uv and with pip.
+"""Installation: `make setup` of a new project from empty caches: what trainings need, and all; with uv and with pip.
 
-The package indexes and the way to them decide as much as the installers do. Of the latter, each is asked once,
-for it takes minutes: all packages are fetched and unpacked each time. That uv itself has to be fetched,
-is counted; generating the project is not.
+The package indexes and the way to them decide as much as the installers do. Each is asked once, for it takes minutes:
+all packages are fetched and unpacked each time. That uv itself has to be fetched, is counted; generating the project is
+not. On the disk, a file counts once that the cache and the environment share.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from pathlib import Path
 from tests.baking import bake
 
 from .project import Project
-from .rows import Row, take_turns
+from .rows import Row
 
-ROUNDS = 1
+WAYS = {
+    "what trainings need": ("EXTRAS=", "INSTALLER=uv"),
+    "all": ("EXTRAS=dev", "INSTALLER=uv"),
+    "INSTALLER=pip": ("EXTRAS=", "INSTALLER=pip"),
+}
 
 
-def seconds(installer: str) -> float:
-    """Install into a new project, with caches of its own."""
+def install(*words: str) -> tuple[float, float]:
+    """Install into a new project, with caches of its own; return seconds, and GB of the environment."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project(bake(Path(folder) / "out").project)
         caches = {name: f"{folder}/{name}" for name in ("UV_CACHE_DIR", "PIP_CACHE_DIR")}
-        return project.seconds("make", "setup", f"INSTALLER={installer}", "ACCELERATOR=cpu", VENV=".venv", **caches)
+        seconds = project.seconds("make", "setup", *words, "ACCELERATOR=cpu", VENV=".venv", **caches)
+        return seconds, int(project.run("du", "-sk", ".venv").split()[0]) * 1024 / 1e9
 
 
 def rows(project: Project, rounds: int) -> Iterator[Row]:
-    """Measure both installers; nothing is installed into the project that is given."""
-    times = take_turns(seconds, ("uv", "pip"), ROUNDS, warm=False)
-    yield Row("make setup INSTALLER=uv", "s", times["uv"], "INSTALLER=pip", times["pip"])
+    """Measure all ways; nothing is installed into the project that is given."""
+    found = {way: install(*words) for way, words in WAYS.items()}
+    needed, everything, pip = ([list(pair) for pair in zip(found[way])] for way in WAYS)
+    yield Row("make setup", "s", needed[0], "EXTRAS=dev", everything[0], most=0.6)
+    yield Row("on the disk", "GB", needed[1], "EXTRAS=dev", everything[1])
+    yield Row("make setup", "s", needed[0], "INSTALLER=pip", pip[0])

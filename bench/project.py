@@ -90,4 +90,5 @@ def generated(path: Path | None) -> Iterator[Project]:
     with tempfile.TemporaryDirectory() as folder:
         project = Project(path.resolve() if path else bake(Path(folder) / "out").project)
         project.run("make", "train")
+        project.run("make", "setup", "EXTRAS=dev")
         yield project

@@ -120,12 +120,19 @@ def renewal_cut_at_a_step(number: int, folder: Path) -> None:
     """Cut off the installation of a changed lock; what was chosen at first is still chosen."""
     setup = Setup(folder)
     setup.make("setup", "EXTRAS=mlflow")
-    with (setup.path / "requirements/main.txt").open("a") as lock:
-        lock.write("# changed\n")
+    change_hash(setup.path / "requirements/torch-cpu.txt")
+    (setup.path / "pyproject.toml").touch()
     setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(len(setup.steps()) + number))
     setup.make("setup", status=-signal.SIGKILL, KILL_AT=str(len(setup.steps()) + 1))
     setup.works()
     assert "extras=mlflow\n" in (setup.path / ".venv/.choices").read_text()
+
+
+def change_hash(lock: Path) -> None:
+    """Change the last hash of a lock."""
+    text = lock.read_text()
+    at = text.rindex("--hash=sha256:") + len("--hash=sha256:")
+    lock.write_text(text[:at] + "0" * 64 + text[at + 64 :])
 
 
 def cut_at_random(seed: int, folder: Path) -> None:
@@ -191,16 +198,16 @@ def another_hash(how: str, folder: Path) -> None:
     setup.make("setup")
     lock = setup.path / "requirements/torch-cpu.txt"
     text = lock.read_text()
-    first, last = (text.rindex("--hash=sha256:") + len("--hash=sha256:") + at for at in (0, 64))
     if how == "its hash":
-        lock.write_text(text[:first] + "0" * 64 + text[last:])
+        change_hash(lock)
     elif how == "one more hash":
         lock.write_text(f"{text.rstrip()} \\\n    --hash=sha256:{'0' * 64}\n")
     else:
         lock.write_text(f"{text}# {how}\n")
     setup.make("setup")
     assert setup.installed("torch") == (2 if "hash" in how else 1), setup.steps()
-    assert setup.installed("setuptools") == 1 and setup.installed("samebits") == 2
+    for name in ("setuptools", "samebits", "project"):
+        assert setup.installed(name) == 1, name
     setup.works()
 
 

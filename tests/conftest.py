@@ -76,10 +76,16 @@ def fresh(project: Project, folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a project with all answers at their defaults, in a path with a space, after `make train` alone."""
+    """Return a project with all answers at their defaults, in a path with a space, after `make train`.
+
+    That is alone in writing `train.log` and `packages.txt`, what was installed then; the rest was installed afterwards.
+    """
     made = Project(bake(tmp_path_factory.mktemp("with a space") / "my work").project)
     output = made.make("train")
     (made.path.parent / "train.log").write_text(output)
+    names = (path.name.partition("-")[0] for path in made.path.glob(".venv/lib/*/site-packages/*.dist-info"))
+    (made.path.parent / "packages.txt").write_text(" ".join(names))
+    made.make("setup", "EXTRAS=dev")
     return made
 
 

@@ -60,7 +60,7 @@ def venv(folder: Path) -> None:
 
 
 def uv(words: list[str]) -> None:
-    """Do what `uv pip sync`, `uv python find` and `uv python install` do, or fail as they do."""
+    """Do what `uv pip install`, `uv python find` and `uv python install` do, or fail as they do."""
     if words[0] == "python":
         fetched = Path(os.environ["STAND_IN"]).with_name("fetched") / f"bin/python{VERSION}"
         if words[1] == "install":
@@ -107,7 +107,9 @@ def pip(library: Path, words: list[str]) -> None:
 def python(path: Path, words: list[str]) -> None:
     """Do what Python does for the script, in an environment where that is whole."""
     library = path.parents[1] / "lib"
-    if words[0] == "-c":
+    if words[0] == "requirements/progress.py":
+        os.execv(os.environ["REAL_PYTHON"], [os.environ["REAL_PYTHON"], *words])
+    elif words[0] == "-c":
         if "version_info" in words[1]:
             of_path = path.parent == Path(os.environ["STAND_IN"]).with_name("bin")
             print(os.environ.get("HERE", VERSION) if of_path else VERSION)

@@ -28,8 +28,8 @@ fi
 case $accelerator in cpu | cuda) ;; *) fail "ACCELERATOR is '$accelerator', but must be cpu or cuda." ;; esac
 case $INSTALLER in uv | pip) ;; *) fail "INSTALLER is '$INSTALLER', but must be uv or pip." ;; esac
 extras=${EXTRAS:-$(remembered extras)}
-kept=$(remembered extras | grep -ow dev || true) # its programs check each commit
-for need in ${NEEDS:-} $kept; do
+case " $(remembered extras) " in *" dev "*) NEEDS="${NEEDS:-} dev" ;; esac # whose programs check each commit
+for need in ${NEEDS:-}; do
     case " $extras " in *" $need "*) ;; *) extras="${extras:+$extras }$need" ;; esac
 done
 

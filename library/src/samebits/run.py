@@ -310,8 +310,8 @@ def finish_record(
     if others:
         names = "; ".join([*(f"{name} {text}" for name, text in list(others.items())[:3]), *["..."][: len(others) - 3]])
         warn(
-            f"the environment is not what the locks in requirements/ say ({names}): the record lists where; to train in"
-            " the locked one: make train."
+            f"the environment is not what the locks in requirements/ say ({names}): the record lists all of it, and"
+            " `make clean setup` installs what is locked."
         )
     (usage,), source = callbacks_of(trainer, ResourceUsage), project().source
     observed = {

@@ -28,7 +28,7 @@ from rich.progress import Progress
 
 from ..engine.files import file_sha256
 from ..engine.loaded_code import STARTUP, Package, base64_of, installed, is_code, is_foreign
-from ..engine.locks import WITHOUT_LOCK, Locked, chosen_locks, own_name, read_lock, read_locks
+from ..engine.locks import WITHOUT_LOCK, Locked, all_locks, chosen_locks, own_name, read_lock, read_locks
 from ..engine.project import Project
 from . import ATTENTION, PROBLEM, Check
 
@@ -114,7 +114,7 @@ def _versions(here: Environment) -> Iterator[Check]:
         for name, each in wanted.items()
         if name in present and present[name] != each.version
     ]
-    known = wanted.keys() | here.locked("build", "uv").keys() | WITHOUT_LOCK | {own_name(here.root)}
+    known = read_locks(here.root, all_locks(here.root)).keys() | WITHOUT_LOCK | {own_name(here.root)}
     more = [f"{name} {version}" for name, version in present.items() if name not in known]
     count = Counter((name, each.folder) for name, each in own_packages())
     if twice := [name for (name, _), number in count.items() if number > 1]:

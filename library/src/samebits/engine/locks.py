@@ -72,6 +72,11 @@ def chosen_locks(root: Path, prefix: Path, torch: str) -> list[str]:
     return [name for name in names if (root / FOLDER / f"{name}.txt").exists()]
 
 
+def all_locks(root: Path) -> list[str]:
+    """Name all locks of a project."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.txt"))
+
+
 def own_name(root: Path) -> str:
     """Return the name of the project's own distribution, which no lock has."""
     described = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
@@ -95,7 +100,7 @@ def unlocked(root: Path, prefix: Path, environment: Mapping[str, Any]) -> dict[s
     if not chosen:
         return {}
     wanted = read_locks(root, [name for name in chosen if name == ALWAYS or name.startswith("torch-")])
-    others = read_locks(root, sorted(path.stem for path in (root / FOLDER).glob("*.txt"))) | read_locks(root, chosen)
+    others = read_locks(root, all_locks(root)) | read_locks(root, chosen)
     names = wanted.keys() | (set(map(canonicalize_name, environment["loaded"])) & present.keys())
     found = {}
     for name in sorted(names - WITHOUT_LOCK - {own_name(root)}):
