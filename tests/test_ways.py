@@ -1,4 +1,4 @@
-"""People's own ways into a project: `uv sync`, `pip install -e .`, an editor's test runner; the record says what they use."""
+"""People's own ways into a project: uv, pip, an editor's test runner. The record says what is not as the locks say."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_a_command_needs_besides_is_one_sentence(project: Project) -> None:
 
 
 def test_an_editor_runs_tests_from_where_it_likes(project: Project, tmp_path: Path) -> None:
-    words = [project.path / ".venv/bin/python", "-m", "pytest", "-q", project.path / "tests/test_data.py"]
+    words = [f"{project.path}/.venv/bin/python", "-m", "pytest", "-q", f"{project.path}/tests/test_data.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
 
