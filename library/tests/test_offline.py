@@ -38,9 +38,19 @@ LOCKS = {
     "build": ("setuptools==4.0",),
     "tracker": ("tracker==5.0",),
     "other": ("other==6.0",),
+    "dev": ("tool==7.0",),
 }
 SYSCONFIG = b"# system configuration generated and used by the sysconfig module\nbuild_time_vars = {}\n"
-WHEELS = ("alpha-1.0", "old_name-1.0", "old_name-2.0", "torch-2.0+cpu", "uv-3.0", "setuptools-4.0", "tracker-5.0")
+WHEELS = (
+    "alpha-1.0",
+    "old_name-1.0",
+    "old_name-2.0",
+    "torch-2.0+cpu",
+    "uv-3.0",
+    "setuptools-4.0",
+    "tracker-5.0",
+    "tool-7.0",
+)
 
 
 def wheel(folder: Path, name: str, content: str = "") -> Path:
@@ -96,7 +106,9 @@ def test_every_package_of_the_runs_environment_is_there(tree: Path, capfd: pytes
     assert {name: digest for digest, name in sums} == {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()
     }
-    assert (tree / "offline/choices").read_text() == "accelerator=cpu\nextras=tracker\n"
+    assert (tree / "offline/choices").read_text() == (
+        "accelerator=cpu\nextras=tracker\nlocks=build main torch-cpu tracker uv dev\n"
+    )
     said, readme = capfd.readouterr().out, (tree / "README.md").read_text()
     assert f"Fetching {len(WHEELS)} packages, 0 MB.\n" in said
     assert readme.startswith("> Runs the code\n> of others.\n>\n> No network is needed: ") and readme.endswith(

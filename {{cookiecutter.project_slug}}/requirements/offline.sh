@@ -9,3 +9,9 @@ if ! said=$(cd offline && sums --check SHA256SUMS 2>/dev/null); then
     fail "offline/${bad:-SHA256SUMS} is missing, or not as it was packed: unpack the bundle again, or remove the folder" \
         "offline/wheels to fetch the packages over the network."
 fi
+brought=$(sed -n 's/^locks=//p' offline/choices 2>/dev/null) || true
+# shellcheck disable=SC2154 # of install.sh
+for extra in $extras; do
+    case " ${brought:-$extra} " in *" $extra "*) ;; *) fail "the folder offline/ of this bundle has no packages for" \
+        "'$extra': remove offline/wheels to fetch them over the network." ;; esac
+done

@@ -29,7 +29,8 @@ from ..engine.project import project
 from ..engine.record import Record
 
 FOLDER = "offline"
-CHOICES = "choices"  # accelerator and extras, which install.sh then takes by itself
+CHOICES = "choices"  # accelerator and extras, which install.sh then takes by itself, and the locks that are here
+TOOLS = "dev"  # the lock of what reports, notebooks and tests need, which a training may have done without
 SUMS = "SHA256SUMS"  # of packages and Python, which it compares first
 IMAGE = "image.tar"
 SERVICE = "alone"  # of compose.yaml: what runs a stranger's bundle
@@ -81,6 +82,7 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
     locks = installed_locks(tree / "requirements", environment["packages"])
     accelerator = next(name.removeprefix("torch-") for name in locks if name.startswith("torch-"))
     extras = " ".join(name for name in locks if name not in ("main", "uv", "build", f"torch-{accelerator}"))
+    locks += [TOOLS] if TOOLS not in locks and (tree / f"requirements/{TOOLS}.txt").exists() else []
     folder, said, more = tree / FOLDER, "", ""
     (folder / "wheels").mkdir(parents=True)
     if wanted.wheels:
@@ -99,7 +101,7 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
         names = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = (f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in names)
         (folder / SUMS).write_text("".join(sums))
-        (folder / CHOICES).write_text(f"accelerator={accelerator}\nextras={extras}\n")
+        (folder / CHOICES).write_text(f"accelerator={accelerator}\nextras={extras}\nlocks={' '.join(locks)}\n")
         said = README.format(python=recorded[0], system=f"{platform.system()} {recorded[1]}", more=more)
     if wanted.image:
         image = _save_image(tree, folder / IMAGE, accelerator, extras)
