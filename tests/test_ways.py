@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -85,10 +86,14 @@ def test_pip_installs_the_project_into_an_environment_of_ones_own(project: Proje
     own = tmp_path / "own"
     subprocess.run([sys.executable, "-m", "venv", own], check=True)
     (packages,) = own.glob("lib/python*/site-packages")
-    (theirs,) = project.path.glob(".venv/lib/python*/site-packages")
-    (packages / "theirs.pth").write_text(f"{theirs}\n")  # which saves fetching what there is; samebits is not taken
+    theirs = tmp_path / "theirs"  # what need not be fetched again
+    theirs.mkdir()
+    for path in project.path.glob(".venv/lib/python*/site-packages/*"):
+        if not path.name.startswith(("samebits", "handwritten")) and path.suffix != ".pth":
+            (theirs / path.name).symlink_to(path)
+    (packages / "theirs.pth").write_text(f"{theirs}\n")
     said = made.run(str(own / "bin/pip"), "install", "--editable", ".")
-    assert "Successfully installed" in said and "samebits-1" in said
+    assert re.search(r"Successfully installed .*samebits-\d", said), said
     said = made.run(str(own / "bin/python"), "-m", PROGRAM, "debug=fast")
     assert "weights       sha256" in said and recorded(made, "debug-*") == {}
     code = "import samebits, handwritten_digits as h; print(samebits.__file__, h.__file__)"
