@@ -97,8 +97,8 @@ def test_pip_installs_the_project_into_an_environment_of_ones_own(project: Proje
     said = made.run(str(own / "bin/python"), "-m", PROGRAM, "debug=fast")
     assert "weights       sha256" in said and recorded(made, "debug-*") == {}
     code = "import samebits, handwritten_digits as h; print(samebits.__file__, h.__file__)"
-    for path in made.run(str(own / "bin/python"), "-c", code).split():
-        assert path.startswith((str(own), str(made.path))), path
+    for loaded in made.run(str(own / "bin/python"), "-c", code).split():
+        assert loaded.startswith((str(own), str(made.path))), loaded
 
 
 def test_what_a_command_brings_leaves_a_training_alone(project: Project) -> None:
