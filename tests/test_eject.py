@@ -8,6 +8,8 @@ from .parsing import parse_toml
 from .updating import Pair, commit, edit, git
 from .wheels import write_wheel
 
+LINE = '"samebits[search] @ {root:uri}/vendor/samebits-1.0.0-py3-none-any.whl"'
+
 
 def test_ejection_unpacks_the_library_and_unhooks_the_wheel(pair: Pair) -> None:
     said = pair.eject()
@@ -23,6 +25,7 @@ def test_ejection_unpacks_the_library_and_unhooks_the_wheel(pair: Pair) -> None:
     assert project["dependencies"] == expected
     assert project["optional-dependencies"]["ray"] == ["ray<3,>=2.60; (sys_platform == 'linux')"]
     assert project["scripts"] == {"samebits": "samebits.cli:main"}
+    assert "uv" not in tool and list(tool["hatch"]) == ["build"]
     assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/tiny", "src/samebits"]
     assert tool["ruff"]["extend-exclude"] == ["src/samebits"] and tool["mypy"]["exclude"] == ["^src/samebits/"]
     assert tool["ruff"]["lint"]["isort"]["known-third-party"] == ["samebits"]
@@ -38,9 +41,14 @@ def test_ejection_unpacks_the_library_and_unhooks_the_wheel(pair: Pair) -> None:
     assert not (pair.project / "vendor").exists() and "theirs\n" in (pair.project / "train.py").read_text()
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [('    "samebits[search]==1.0.0",\n', ""), ("packages", "package"), ("ray = ", "ray = [")]
-)
+def test_other_sources_of_uv_stay(pair: Pair) -> None:
+    pyproject = pair.project / "pyproject.toml"
+    edit(pyproject, "[tool.uv.sources] # for uv\n", '[tool.uv.sources]\nother = { path = "other" }\n')
+    pair.eject()
+    assert parse_toml(pyproject)["tool"]["uv"] == {"sources": {"other": {"path": "other"}}}
+
+
+@pytest.mark.parametrize(("old", "new"), [(f"    {LINE},\n", ""), ("packages", "package"), ("ray = ", "ray = [")])
 def test_an_ejection_that_fails_changes_nothing(pair: Pair, old: str, new: str) -> None:
     pyproject = pair.project / "pyproject.toml"
     edit(pyproject, old, new)

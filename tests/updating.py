@@ -22,11 +22,17 @@ PYPROJECT = """\
 name = "tiny"
 dependencies = [
     "torch==2.13.0",
-    "samebits[search]==1.0.0",
+    "samebits[search] @ {root:uri}/vendor/samebits-1.0.0-py3-none-any.whl",
 ]
 
 [project.optional-dependencies]
 ray = ["samebits[ray]"]
+
+[tool.uv.sources] # for uv
+samebits = { path = "vendor/samebits-1.0.0-py3-none-any.whl" }
+
+[tool.hatch.metadata]
+allow-direct-references = true # of the library
 
 [tool.hatch.build.targets.wheel]
 packages = ["src/tiny"]

@@ -24,6 +24,12 @@ PACKAGE = "src/samebits"
 LOCK = "requirements/samebits.txt"
 DEPENDENCY = re.compile(r'(?P<before>\n[ \t]*)?"samebits(?:\[(?P<extras>[^\]"]*)\])?\s*(?:[=<>~!@][^"]*)?"')
 EXTRA = re.compile(r"""(?:\s+and)?\s*extra\s*==\s*['"]([\w-]+)['"]""")
+# where uv finds the wheel, and that it may: tables that have nothing else, or the line alone
+SOURCES = (
+    r"^\[tool\.uv\.sources\].*\nsamebits = .*\n\n",
+    r"^\[tool\.hatch\.metadata\]\nallow-direct-references = .*\n\n",
+    r"^samebits = \{ path = .*\n",
+)
 MYPY = """
 # the library's types were checked by its own rules
 [[tool.mypy.overrides]]
@@ -80,8 +86,9 @@ def unhook(text: str, requirements: list[str]) -> str:
     head = DEPENDENCY.sub(needed, head)
     head += '\n[project.scripts]\nsamebits = "samebits.cli:main"\n' if "[project.scripts]" not in head else ""
     tools, packages = re.subn(r'^(packages = \["src/[^]]*)\]', r'\1, "src/samebits"]', tools, count=1, flags=re.M)
-    tools = re.sub(r"^samebits = \{ path = .*\n", "", tools, flags=re.M)  # of [tool.uv.sources]
     text = head + tool + tools
+    for line in SOURCES:
+        text = re.sub(line, "", text, flags=re.M)
     for table, key, path in (("ruff", "extend-exclude", "src/samebits"), ("mypy", "exclude", "^src/samebits/")):
         text, extended = re.subn(rf"^{key} = \[", f'{key} = ["{path}", ', text, count=1, flags=re.M)
         if not extended:
