@@ -2,7 +2,7 @@
 
 The package indexes and the way to them decide as much as the installers do. Each is asked once, for it takes minutes:
 all packages are fetched and unpacked each time. That uv itself has to be fetched, is counted; generating the project is
-not. On the disk, a file counts once that the cache and the environment share.
+not.
 """
 
 from __future__ import annotations

@@ -299,16 +299,15 @@ def finish_record(
 
     described, code, found = environment.depended_on(run.inputs)
     if code:
-        names = ", ".join([*list(code)[:3], *(["..."] if len(code) > 3 else [])])
         package = project().package.relative_to(project().root)
         warn(
-            f"the training loaded {names}, which its imports do not lead to: the record has the hash, but to make"
-            f" changes there part of a run's id, move such code into {package}/, and import it by its name."
+            f"the training loaded {few(list(code))}, which its imports do not lead to: the record has the hash, but to"
+            f" make changes there part of a run's id, move such code into {package}/, and import it by its name."
         )
     warn_of_touched([name for name in found["outside"] if name not in code], found["touched"])
     others = {} if project().adopted else locks.unlocked(project().root, Path(sys.prefix), described)
     if others:
-        names = "; ".join([*(f"{name} {text}" for name, text in list(others.items())[:3]), *["..."][: len(others) - 3]])
+        names = few([f"{name} {text}" for name, text in others.items()], "; ")
         warn(
             f"the environment is not what the locks in requirements/ say ({names}): the record lists all of it, and"
             " `make clean setup` installs what is locked."
@@ -336,13 +335,17 @@ def finish_record(
     shutil.rmtree(run.directory / access_log.FOLDER, ignore_errors=True)
 
 
+def few(names: Sequence[str], between: str = ", ") -> str:
+    """Join the first three names, and say by dots that there are more."""
+    return between.join([*names[:3], *(["..."] if len(names) > 3 else [])])
+
+
 def warn_of_touched(files: Sequence[str], touched: Mapping[str, Any]) -> None:
     """Say which files and addresses the training asked that are no inputs of it."""
     if files:
-        names = ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
         warn(
-            f"the training read {names}, which is none of its inputs: the record has the hash; to make changes there"
-            " part of a run's id, let a setting name the file, or have it prepared into the data."
+            f"the training read {few(files)}, which is none of its inputs: the record has the hash; to make changes"
+            " there part of a run's id, let a setting name the file, or have it prepared into the data."
         )
     if asked := access_log.unrecorded(touched):
         warn(f"the training asked {', '.join(asked[:3])}: the answers are in no record.")
