@@ -38,7 +38,7 @@ def test_a_training_needs_no_more_than_trainings_need(project: Project) -> None:
     assert recorded(project, "main") == {}
     log = (project.path.parent / "train.log").read_text()
     assert "Installing the locked packages (cpu) into .venv with uv.\n" in log and " + " not in log
-    assert "extras=dev\n" in (project.path / ".venv/.choices").read_text()
+    assert (project.path / ".venv/.with-dev").exists()
 
 
 def test_what_a_command_needs_besides_is_one_sentence(project: Project) -> None:
@@ -101,18 +101,76 @@ def test_pip_installs_the_project_into_an_environment_of_ones_own(project: Proje
         assert loaded.startswith((str(own), str(made.path))), loaded
 
 
-def test_what_a_command_brings_leaves_a_training_alone(project: Project) -> None:
-    """Neither the library nor the project, which a training may be importing just then, is installed again."""
-    notes = project.path / ".venv/.installed"
+def files(project: Project) -> dict[Path, int]:
+    """List when each installed package was written."""
+    return {path: path.stat().st_ino for path in project.path.glob(".venv/lib/*/site-packages/*/RECORD")}
 
-    def install() -> set[str]:
-        """Have the tools installed as if they were not there; name what was written that was there."""
-        before = {path: path.stat().st_ino for path in project.path.glob(".venv/lib/*/site-packages/*/RECORD")}
-        (project.path / ".venv/.choices").write_text("accelerator=cpu\nextras=\n")
+
+def written(project: Project, before: dict[Path, int]) -> set[str]:
+    """Name the packages that were written since."""
+    return {path.parent.name.partition("-")[0] for path, number in files(project).items() if before.get(path) != number}
+
+
+def test_what_was_installed_is_left_alone(project: Project) -> None:
+    """A training may be importing the library or the project just then, as others of its packages."""
+    before, notes = files(project), project.path / ".venv/.installed"
+    for name, touched in (("", set()), ("pyproject.toml", {"handwritten_digits"})):
+        (project.path / name).touch()
         notes.write_text(f"0 0 {project.path}\n" + notes.read_text().partition("\n")[2])
-        assert "Installing the locked packages (cpu, dev)" in project.make("setup", NEEDS="dev")
-        return {path.parent.name.partition("-")[0] for path in before if path.stat().st_ino != before[path]}
+        assert "Installing the locked packages (cpu) into .venv" in project.make("setup")
+        assert written(project, before) == touched
+    before = files(project)
+    (project.path / ".venv/.with-dev").unlink()
+    assert "Adding the locked packages of dev to .venv" in project.make("setup", "EXTRAS=dev")
+    tools = written(project, before)
+    assert {"ruff", "jupyterlab"} <= tools and not tools & {"samebits", "handwritten_digits", "torch", "dvc", "numpy"}
+    assert project.make("setup", "EXTRAS=dev") == ""
 
-    assert install() == set()
+
+def test_an_addition_that_cannot_be_had_keeps_nobody_from_training(project: Project, tmp_path: Path) -> None:
+    lock, mark = project.path / "requirements/dev.txt", project.path / ".venv/.with-dev"
+    text = lock.read_text()
+    at = text.index("--hash=sha256:", text.index("\nruff==")) + len("--hash=sha256:")
+    end = text.index("\nsend2trash==")
+    wrong = re.sub("sha256:[0-9a-f]{60}", f"sha256:{'0' * 60}", text[at - 14 : end])
+    for first in (False, True):  # where it is there, of another lock, and where it never was
+        if first:
+            mark.unlink(missing_ok=True)
+        lock.write_text(text[: at - 14] + wrong + text[end:])
+        said = project.make("lint", status=2)
+        assert "error: the packages of dev could not be installed, as it says above" in said and "Hash mismatch" in said
+        lock.unlink()
+        assert "error: requirements/dev.txt is missing: git checkout" in project.make("lint", status=2)
+        said = project.make("train", "ARGS=debug=fast force=true")
+        assert "weights       sha256" in said and "Installing" not in said and "Adding" not in said
+        lock.write_text(text)
+        assert "Adding the locked packages of dev" in project.make("lint")
+
+
+def test_an_addition_that_was_cut_off_is_brought_to_its_end(project: Project) -> None:
+    (package,) = project.path.glob(".venv/lib/*/site-packages/iniconfig")
+    (about,) = package.parent.glob("iniconfig-*.dist-info")
+    for name in ("METADATA", "RECORD"):
+        (about / name).unlink()
+    shutil.rmtree(package)
+    (project.path / ".venv/.with-dev").unlink()
+    project.make("setup", "EXTRAS=dev")
+    project.python("-c", "import iniconfig")
+    project.make("lint")
+
+
+def test_what_was_added_stays_until_no_lock_has_it(project: Project, tmp_path: Path) -> None:
+    for name in ("tensorboard", "wandb"):
+        assert f"Adding the locked packages of {name} to .venv" in project.make("setup", f"EXTRAS={name}")
+    project.python("-c", "import tensorboard, wandb, ruff")
+    assert "extras=tensorboard wandb\n" in (project.path / ".venv/.choices").read_text()
+    (packages,) = project.path.glob(".venv/lib/*/site-packages")
+    (packages / "mine-1.0.dist-info").mkdir()
+    (packages / "mine-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (packages / "mine-1.0.dist-info/RECORD").write_text("mine-1.0.dist-info/METADATA,,\nmine-1.0.dist-info/RECORD,,\n")
+    assert project.make("setup") == ""  # by somebody's own pip: it may stay as long as nothing has to be installed
     (project.path / "pyproject.toml").touch()
-    assert install() == {"handwritten_digits"}
+    notes = project.path / ".venv/.installed"
+    notes.write_text(f"0 0 {project.path}\n" + notes.read_text().partition("\n")[2])
+    assert "Removed, as no lock in use has it: mine (to keep one, write it into pyproject.toml" in project.make("setup")
+    project.python("-c", "import tensorboard, wandb, ruff")

@@ -63,7 +63,9 @@ def test_differences_of_what_trainings_need_and_load(
 
 def test_what_make_setup_was_told_says_which_lock_counts(root: Path) -> None:
     (root / ".venv").mkdir()
-    (root / ".venv/.choices").write_text("accelerator=cuda\nextras=dev gone\n")
+    (root / ".venv/.choices").write_text("accelerator=cuda\nextras=\n")
+    for name in ("dev", "gone"):
+        (root / f".venv/.with-{name}").touch()
     assert locks.chosen_locks(root, root / ".venv", "2.13.0+cpu") == ["main", "torch-cuda", "dev"]
     assert unlocked(root, {})["torch"] == "2.13+cpu, locked: 2.13"
 

@@ -11,7 +11,7 @@ if ! said=$(cd offline && sums --check SHA256SUMS 2>/dev/null); then
 fi
 brought=$(sed -n 's/^locks=//p' offline/choices 2>/dev/null) || true
 # shellcheck disable=SC2154 # of install.sh
-for extra in $extras; do
+for extra in $wanted; do
     case " ${brought:-$extra} " in *" $extra "*) ;; *) fail "the folder offline/ of this bundle has no packages for" \
         "'$extra': remove offline/wheels to fetch them over the network." ;; esac
 done

@@ -15,7 +15,7 @@ import time
 
 def run(command: list[str]) -> int:
     """Run it, and return its exit status."""
-    began, said, lines = time.monotonic(), [""], queue.SimpleQueue()
+    began, said, lines = time.monotonic(), ["Looking for what there is"], queue.SimpleQueue()
     # the descriptors of install.sh, too: its lock is held until the installer ends
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False, text=True, errors="replace"
@@ -31,12 +31,14 @@ def run(command: list[str]) -> int:
             said.append(line)
             if sys.stdout.isatty():
                 shown = re.sub(r"\x1b\[\d*m|[\0-\x1f]", "", line).strip()
+                if shown.startswith("Installed") and "--compile-bytecode" in command:
+                    shown += ", compiling all of them"  # of which uv says nothing until it is done
                 width = shutil.get_terminal_size().columns - 8
                 print(f"\r{time.monotonic() - began:5.0f} s {shown[:width]:{width}}", end="", flush=True)
     if sys.stdout.isatty():
         print("\r\x1b[K", end="")
     if process.returncode:
-        print(*said, sep="", file=sys.stderr)
+        print(*said[1:], sep="", file=sys.stderr)
         return process.returncode
     print(f"Installed in {time.monotonic() - began:.0f} s.")
     return 0

@@ -30,7 +30,10 @@ from ..engine.record import Record
 
 FOLDER = "offline"
 CHOICES = "choices"  # accelerator and extras, which install.sh then takes by itself, and the locks that are here
-TOOLS = "dev"  # the lock of what reports, notebooks and tests need, which a training may have done without
+TOOLS = (
+    "dev",
+    "serve",
+)  # locks of what trainings do without; the first is packed all the same
 SUMS = "SHA256SUMS"  # of packages and Python, which it compares first
 IMAGE = "image.tar"
 SERVICE = "alone"  # of compose.yaml: what runs a stranger's bundle
@@ -81,8 +84,8 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
         )
     locks = installed_locks(tree / "requirements", environment["packages"])
     accelerator = next(name.removeprefix("torch-") for name in locks if name.startswith("torch-"))
-    extras = " ".join(name for name in locks if name not in ("main", "uv", "build", f"torch-{accelerator}"))
-    locks += [TOOLS] if TOOLS not in locks and (tree / f"requirements/{TOOLS}.txt").exists() else []
+    extras = " ".join(name for name in locks if name not in ("main", "uv", "build", f"torch-{accelerator}", *TOOLS))
+    locks += [name for name in TOOLS[:1] if name not in locks and (tree / f"requirements/{name}.txt").exists()]
     folder, said, more = tree / FOLDER, "", ""
     (folder / "wheels").mkdir(parents=True)
     if wanted.wheels:

@@ -28,7 +28,7 @@ from rich.progress import Progress
 
 from ..engine.files import file_sha256
 from ..engine.loaded_code import STARTUP, Package, base64_of, installed, is_code, is_foreign
-from ..engine.locks import WITHOUT_LOCK, Locked, all_locks, chosen_locks, own_name, read_lock, read_locks
+from ..engine.locks import ADDED, WITHOUT_LOCK, Locked, all_locks, chosen_locks, own_name, read_lock, read_locks
 from ..engine.project import Project
 from . import ATTENTION, PROBLEM, Check
 
@@ -59,9 +59,9 @@ class Environment:
 
     def notes(self) -> str | None:
         """Read what the last `make setup` has noted; None where there is nothing, or only what older ones did."""
-        path = self.prefix / ".installed"
-        text = path.read_text(encoding="utf-8").partition("\n")[2] if path.exists() else ""
-        return text or None
+        paths = [self.prefix / ".installed", *self.prefix.glob(f"{ADDED}*")]
+        texts = [path.read_text(encoding="utf-8").partition("\n")[2] for path in paths if path.exists()]
+        return ("".join(texts) if paths[0].exists() else "") or None
 
     @property
     def again(self) -> str:

@@ -17,6 +17,7 @@ from packaging.markers import Marker
 from packaging.utils import canonicalize_name, canonicalize_version
 
 FOLDER = "requirements"
+ADDED = ".with-"  # begins the names of install.sh's notes on additions, as .with-dev
 ALWAYS = "main"  # the lock of what every training needs
 WITHOUT_LOCK = {"pip"}  # Python's own brings it
 REQUIREMENT = re.compile(
@@ -68,7 +69,8 @@ def chosen_locks(root: Path, prefix: Path, torch: str) -> list[str]:
     rows = (line.partition("=") for line in (kept.read_text().splitlines() if kept.exists() else ()))
     choices = {name: value for name, _, value in rows}
     accelerator = choices.get("accelerator") or ("cpu" if torch.endswith("+cpu") else "cuda")
-    names = (ALWAYS, f"torch-{accelerator}", "samebits", *choices.get("extras", "").split())
+    added = sorted(path.name.removeprefix(ADDED) for path in prefix.glob(f"{ADDED}*"))
+    names = (ALWAYS, f"torch-{accelerator}", "samebits", *added)
     return [name for name in names if (root / FOLDER / f"{name}.txt").exists()]
 
 
