@@ -1,4 +1,4 @@
-"""Installation: `make setup` of a new project from empty caches: what trainings need, and all; with uv and with pip.
+"""Installation: `make setup` of a new project from empty caches, with uv and with pip.
 
 The package indexes and the way to them decide as much as the installers do. Each is asked once, for it takes minutes:
 all packages are fetched and unpacked each time. That uv itself has to be fetched, is counted; generating the project is
@@ -36,6 +36,6 @@ def rows(project: Project, rounds: int) -> Iterator[Row]:
     """Measure all ways; nothing is installed into the project that is given."""
     found = {way: install(*words) for way, words in WAYS.items()}
     needed, everything, pip = ([list(pair) for pair in zip(found[way])] for way in WAYS)
-    yield Row("make setup", "s", needed[0], "EXTRAS=dev", everything[0], most=0.6)
+    yield Row("make setup", "s", needed[0], "EXTRAS=dev", everything[0])
     yield Row("on the disk", "GB", needed[1], "EXTRAS=dev", everything[1])
     yield Row("make setup", "s", needed[0], "INSTALLER=pip", pip[0])

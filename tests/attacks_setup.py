@@ -275,7 +275,9 @@ def spoilt_packages(how: str, folder: Path) -> None:
         (setup.path / "offline/choices").write_text("accelerator=cuda\nextras=mlflow\n")
         setup.works()
         assert (setup.path / ".venv/.choices").read_text() == "accelerator=cuda\nextras=mlflow\n"
-        (setup.path / "offline/choices").write_text("accelerator=cpu\nextras=\nlocks=main mlflow\n")  # of no environment
+        (setup.path / "offline/choices").write_text(
+            "accelerator=cpu\nextras=\nlocks=main mlflow\n"
+        )  # of no environment
         output = setup.make("setup", "EXTRAS=ray", status=2)
         assert "error: the folder offline/ of this bundle has no packages for 'ray': remove offline/wheels" in output
         (wheels / "second.whl").unlink()  # which is needed no more

@@ -21,6 +21,8 @@ collect_ignore = ["tasks"]  # their tests are the projects'
 
 USER = 1234  # in containers; neither root nor the image's default
 TOKEN = "a-token-of-this-test"
+# a name for each of the processes that test: the first one that is done removes the images of its own
+IN_A_CONTAINER = "-".join(filter(None, ["in-a-container", os.environ.get("PYTEST_XDIST_WORKER")]))
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 # `make test ARGS=...` called us; a project's own make is called by nobody, says no folder, and has words of its own
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS"):
@@ -120,14 +122,14 @@ def give(project: Project, owner: str) -> str:
     """Give a folder to a user and group, by their numbers in containers; return whose it was."""
     run = ("docker", "run", "--rm", "--user", "0:0", "--entrypoint", "sh", "--volume", f"{project.path}:/project")
     command = f"stat -c %u:%g /project && chown --recursive {owner} /project"
-    return project.run(*run, "in-a-container", "-c", command).strip()
+    return project.run(*run, IN_A_CONTAINER, "-c", command).strip()
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, int]]:
     """Generate a project for another user, and bring it up: trained, and JupyterLab served at a free port."""
     require_docker()
-    project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": "in-a-container"}).project)
+    project = Project(bake(tmp_path_factory.mktemp("container") / "out", {"project_slug": IN_A_CONTAINER}).project)
     port = free_port()
     env = f"JUPYTER_TOKEN={TOKEN}\nJUPYTER_PORT={port}\nMLFLOW_PORT={free_port()}\n"
     (project.path / ".env").write_text(env)

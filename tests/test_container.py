@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IDENTITY, TOKEN, USER, Project, give
+from .conftest import IDENTITY, IN_A_CONTAINER, TOKEN, USER, Project, give
 from .crates import unzip
 
 pytestmark = pytest.mark.container
@@ -52,7 +52,7 @@ def test_no_process_is_root(served: tuple[Project, int]) -> None:
     stat = ("sh", "-c", "stat -c %u /proc/[0-9]*")
     users = project.run("docker", "compose", "exec", "-T", "lab", "as-owner", *stat).split()
     assert users and "0" not in users
-    image = project.run("docker", "image", "inspect", "--format", "{{.Config.User}}", "in-a-container")
+    image = project.run("docker", "image", "inspect", "--format", "{{.Config.User}}", IN_A_CONTAINER)
     assert image.strip() == "1000:1000"
 
 

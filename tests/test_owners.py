@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, give
+from .conftest import IN_A_CONTAINER, Project, give
 from .parsing import parse_json
 
 pytestmark = pytest.mark.container
 
-IMAGE = "in-a-container"
+IMAGE = IN_A_CONTAINER
 NAME = "owned-by-a-test"
 OWNERS = ("0:0", "1000:1000", "1001:100", "54321:54321")
 SWITCHING = 0x1C0  # SETGID, SETUID, SETPCAP

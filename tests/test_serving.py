@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, free_port, fresh
+from .conftest import IN_A_CONTAINER, Project, free_port, fresh
 
 TOKEN = "a token of this test"
 ROWS = [[(7 * row + 3 * column) % 17 for column in range(64)] for row in range(3)]
@@ -86,7 +86,7 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
             "lab",
             "python",
             "-m",
-            "in_a_container.predict",
+            f"{IN_A_CONTAINER.replace('-', '_')}.predict",
         )
         (project.path / "reports/rows.csv").write_text("\n".join(",".join(map(str, row)) for row in ROWS))
         printed = project.run(*inside, "reports/rows.csv", "--json")
@@ -101,10 +101,10 @@ def test_its_container_asks_for_a_token_and_is_small(served: tuple[Project, int]
         project.run(*exec_, "! touch /project/x && ! touch /x")
         sizes = {
             name: int(project.run("docker", "image", "inspect", "--format", "{{.Size}}", name))
-            for name in ("in-a-container", "in-a-container-serve")
+            for name in (IN_A_CONTAINER, f"{IN_A_CONTAINER}-serve")
         }
         print({name: f"{size / 1e6:.0f} MB" for name, size in sizes.items()})
-        assert sizes["in-a-container-serve"] <= MOST_OF_TRAINING * sizes["in-a-container"], sizes
+        assert sizes[f"{IN_A_CONTAINER}-serve"] <= MOST_OF_TRAINING * sizes[IN_A_CONTAINER], sizes
     finally:
         project.path.chmod(0o755)
         project.run("docker", "compose", "rm", "--stop", "--force", "serve")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, free_port
+from .conftest import IN_A_CONTAINER, Project, free_port
 
 pytestmark = pytest.mark.container
 
@@ -78,7 +78,7 @@ def test_it_shows_runs_written_to_its_file_and_runs_sent_to_it(tracking: Server)
     )
     _, found = tracking.ask("experiments/search", tracking.password, max_results=9)
     ids = {each["name"]: each["experiment_id"] for each in found["experiments"]}
-    _, found = tracking.ask("runs/search", tracking.password, experiment_ids=[ids["in-a-container"]])
+    _, found = tracking.ask("runs/search", tracking.password, experiment_ids=[ids[IN_A_CONTAINER]])
     shown = {each["info"]["run_name"]: each["info"]["status"] for each in found["runs"]}
     assert shown == {f"debug-fast-cnn-seed={seed}": "FINISHED" for seed in (1, 2)}
     everything = [path.read_text() for path in tracking.project.path.glob("models/debug-*/*.[jy]*")]
@@ -95,7 +95,14 @@ def test_binder_opens_the_notebooks(served: tuple[Project, int], tmp_path: Path)
     subprocess.run(["cp", "--recursive", str(served[0].path), str(tmp_path / "copy")], check=True)  # the caller's now
     clone = Project(tmp_path / "clone")
     subprocess.run(["git", "clone", "--quiet", str(tmp_path / "copy"), str(clone.path)], check=True)
-    user = ("--build-arg", "NB_USER=jovyan", "--build-arg", "NB_UID=1357", "--build-arg", "BASE_IMAGE=in-a-container")
+    user = (
+        "--build-arg",
+        "NB_USER=jovyan",
+        "--build-arg",
+        "NB_UID=1357",
+        "--build-arg",
+        f"BASE_IMAGE={IN_A_CONTAINER}",
+    )
     clone.run("docker", "buildx", "build", "--file", ".binder/Dockerfile", "--tag", "binder-of-a-test", *user, ".")
     port = free_port()
     server = ("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--NotebookApp.base_url=/user/x/", "--NotebookApp.token=t")

@@ -115,8 +115,8 @@ def test_what_was_installed_is_left_alone(project: Project) -> None:
     """A training may be importing the library or the project just then, as others of its packages."""
     before, notes = files(project), project.path / ".venv/.installed"
     for name, touched in (("", set()), ("pyproject.toml", {"handwritten_digits"})):
-        (project.path / name).touch()
         notes.write_text(f"0 0 {project.path}\n" + notes.read_text().partition("\n")[2])
+        (project.path / name).touch()
         assert "Installing the locked packages (cpu) into .venv" in project.make("setup")
         assert written(project, before) == touched
     before = files(project)
