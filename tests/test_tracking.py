@@ -95,14 +95,8 @@ def test_binder_opens_the_notebooks(served: tuple[Project, int], tmp_path: Path)
     subprocess.run(["cp", "--recursive", str(served[0].path), str(tmp_path / "copy")], check=True)  # the caller's now
     clone = Project(tmp_path / "clone")
     subprocess.run(["git", "clone", "--quiet", str(tmp_path / "copy"), str(clone.path)], check=True)
-    user = (
-        "--build-arg",
-        "NB_USER=jovyan",
-        "--build-arg",
-        "NB_UID=1357",
-        "--build-arg",
-        f"BASE_IMAGE={IN_A_CONTAINER}",
-    )
+    chosen = ("NB_USER=jovyan", "NB_UID=1357", f"BASE_IMAGE={IN_A_CONTAINER}")
+    user = [f"--build-arg={each}" for each in chosen]
     clone.run("docker", "buildx", "build", "--file", ".binder/Dockerfile", "--tag", "binder-of-a-test", *user, ".")
     port = free_port()
     server = ("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--NotebookApp.base_url=/user/x/", "--NotebookApp.token=t")
