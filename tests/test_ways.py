@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from .baking import bake
@@ -116,7 +118,8 @@ def test_what_was_installed_is_left_alone(project: Project) -> None:
     before, notes = files(project), project.path / ".venv/.installed"
     for name, touched in (("", set()), ("pyproject.toml", {"handwritten_digits"})):
         notes.write_text(f"0 0 {project.path}\n" + notes.read_text().partition("\n")[2])
-        (project.path / name).touch()
+        if name:  # newer than what was installed
+            os.utime(project.path / name, (time.time() + 1, time.time() + 1))
         assert "Installing the locked packages (cpu) into .venv" in project.make("setup")
         assert written(project, before) == touched
     before = files(project)

@@ -141,8 +141,8 @@ names() { # of packages, in such lines
     sed -nE 's|^\./vendor/([^-]*)-.*|\1|p; s/^([A-Za-z0-9][^ =]*)==.*/\1/p; s/-[^-]*\.dist-info .*//p' | tr 'A-Z_.' 'a-z--' | sort -u
 }
 uninstall() { # and what a cut-off installation has left half, which installers would take for a package
-    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes "$@" 2>/dev/null ||
-        "$VENV/bin/python" -c 'import pathlib, re, shutil, sys
+    "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes "$@" 2>/dev/null || true
+    "$VENV/bin/python" -c 'import pathlib, re, shutil, sys
 for path in pathlib.Path(sys.argv[1]).glob("lib/python*/site-packages/*.dist-info"):
     if re.sub(r"[_.]+", "-", path.name.rpartition("-")[0].lower()) in sys.argv[2:]:
         shutil.rmtree(path)' "$VENV" "$@"
