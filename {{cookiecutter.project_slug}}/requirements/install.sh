@@ -144,7 +144,7 @@ uninstall() { # and what a cut-off installation has left half, which installers 
     "$VENV/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes "$@" 2>/dev/null || true
     "$VENV/bin/python" -c 'import pathlib, re, shutil, sys
 for path in pathlib.Path(sys.argv[1]).glob("lib/python*/site-packages/*.dist-info"):
-    if re.sub(r"[_.]+", "-", path.name.rpartition("-")[0].lower()) in sys.argv[2:]:
+    if re.sub(r"[_.]+", "-", path.name.partition("-")[0].lower()) in sys.argv[2:]:
         shutil.rmtree(path)' "$VENV" "$@"
 }
 install() { # what it is for, and locks
