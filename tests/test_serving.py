@@ -61,8 +61,8 @@ def test_make_serve_is_enough(project: Project, tmp_path: Path) -> None:
             assert ask(port) == (200, expected(made, tmp_path))
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-    assert "extras=tensorboard\n" in (made.path / ".venv/.choices").read_text()
-    assert (made.path / ".venv/.with-serve").exists()
+    assert "extras=tensorboard" in (made.path / ".venv/.choices").read_text()
+    assert (made.path / ".venv/.with-serve").exists() and (made.path / ".venv/.with-tensorboard").exists()
 
 
 @pytest.mark.container
