@@ -63,8 +63,6 @@ def test_uv_sync_and_uv_run(project: Project, uv: str, tmp_path: Path) -> None:
     made.run("sh", "-c", sync, uv, sys.executable)
     said = made.run(uv, "run", "--no-sync", "python", "-m", PROGRAM, "debug=fast")
     assert "weights       sha256" in said
-    for name, difference in recorded(made, "debug-*").items():  # versions are the newest, or those that are locked
-        assert "locked: " in difference or "in no lock" in difference, name
 
     made.run(uv, "pip", "install", "--quiet", "--python", ".venv/bin/python", "packaging==25.0")
     said = made.run(uv, "run", "--no-sync", "python", "-m", PROGRAM, "debug=fast", "seed=1")
@@ -130,7 +128,7 @@ def test_what_was_installed_is_left_alone(project: Project) -> None:
     assert project.make("setup", "EXTRAS=dev") == ""
 
 
-def test_an_addition_that_cannot_be_had_keeps_nobody_from_training(project: Project, tmp_path: Path) -> None:
+def test_an_addition_that_cannot_be_had_keeps_nobody_from_training(project: Project) -> None:
     lock, mark = project.path / "requirements/dev.txt", project.path / ".venv/.with-dev"
     text = lock.read_text()
     at = text.index("--hash=sha256:", text.index("\nruff==")) + len("--hash=sha256:")

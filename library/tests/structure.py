@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parents[1] / "src" / "samebits"
-MOST_FILES, MOST_LINES, LONGEST = 102, 21_229, 400  # raised only together with what users can do, never for less
+MOST_FILES, MOST_LINES, LONGEST = 102, 21_227, 400  # raised only together with what users can do, never for less
 OF_A_TRAINING = ("engine", "run", "configs", "")  # folders and modules; "" is __init__.py
 Graph = dict[str, set[str]]
 

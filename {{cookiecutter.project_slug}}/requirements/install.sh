@@ -152,7 +152,6 @@ install() { # what it is for, and locks
     shift
     if [ "$INSTALLER" = uv ]; then
         [ "$accelerator" = cuda ] || . requirements/torch-source.sh
-        # bytecode: without it, every start of a training would take seconds longer
         # shellcheck disable=SC2046
         "$VENV/bin/python" requirements/progress.py "$VENV/bin/uv" pip install --python "$VENV/bin/python" --require-hashes \
             --no-deps --no-build-isolation $compile $(printf -- '-r %s ' "$@") || unfinished "$failed"
@@ -206,7 +205,7 @@ if [ -z "$whole" ] || [ "$state" != "$noted" ]; then
     # shellcheck disable=SC2086
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes $tools ||
         unfinished "the installer could not be installed"
-    compile=--compile-bytecode
+    compile=--compile-bytecode # without bytecode, the first start of a training would take seconds longer
     # shellcheck disable=SC2086
     install "the project" ${locks#requirements/build.txt requirements/uv.txt }
     if [ -d src ] && [ -z "$linked" ]; then # not so while a container image is built: there the project is mounted later

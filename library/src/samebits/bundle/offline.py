@@ -30,10 +30,8 @@ from ..engine.record import Record
 
 FOLDER = "offline"
 CHOICES = "choices"  # accelerator and extras, which install.sh then takes by itself, and the locks that are here
-TOOLS = (
-    "dev",
-    "serve",
-)  # locks of what trainings do without; the first is packed all the same
+TOOLS = "dev"  # the lock of what reports, notebooks and tests need, packed though a training may have done without
+ON_DEMAND = (TOOLS, "serve")  # which no choice has to name: the commands that need them ask for them
 SUMS = "SHA256SUMS"  # of packages and Python, which it compares first
 IMAGE = "image.tar"
 SERVICE = "alone"  # of compose.yaml: what runs a stranger's bundle
@@ -84,8 +82,8 @@ def collect(record: Record, tree: Path, wanted: Wanted) -> Iterator[str]:
         )
     locks = installed_locks(tree / "requirements", environment["packages"])
     accelerator = next(name.removeprefix("torch-") for name in locks if name.startswith("torch-"))
-    extras = " ".join(name for name in locks if name not in ("main", "uv", "build", f"torch-{accelerator}", *TOOLS))
-    locks += [name for name in TOOLS[:1] if name not in locks and (tree / f"requirements/{name}.txt").exists()]
+    extras = " ".join(name for name in locks if name not in ("main", "uv", "build", f"torch-{accelerator}", *ON_DEMAND))
+    locks += [TOOLS] if TOOLS not in locks and (tree / f"requirements/{TOOLS}.txt").exists() else []
     folder, said, more = tree / FOLDER, "", ""
     (folder / "wheels").mkdir(parents=True)
     if wanted.wheels:
